@@ -1,0 +1,15 @@
+"""Write a ranked list for every user: `python recommend.py --help` shows the choices."""
+
+import hydra
+from omegaconf import DictConfig
+
+from towerrec import config, tasks
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="recommend")
+def main(cfg: DictConfig) -> None:
+    tasks.recommend(config.recommend_config(cfg))
+
+
+if __name__ == "__main__":
+    config.run(main)

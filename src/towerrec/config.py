@@ -1,0 +1,342 @@
+"""What may be configured, and how a config becomes objects. The only module that knows Hydra.
+
+Each task has a dataclass at its top, so that a misspelt key or a wrong type is refused by name. Groups that choose a
+class (`data`, `split`, `loss`, ...) carry its `_target_`; the constructor's signature refuses their typos.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.utils import get_class, instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass
+class PathsConfig:
+    """Where things are kept, relative to the working directory."""
+
+    data_dir: str = "data"
+    cache_dir: str = "data/cache"
+    log_dir: str = "logs"
+
+
+@dataclass
+class LoaderConfig:
+    """Batches.
+
+    Args:
+        batch_size: Training rows per step and device.
+        eval_users: Users ranked at once in validation.
+        eval_rows: Rows predicted at once in validation.
+        history_length: Recent positives of the user handed to the model (0: none; models that read a history set it).
+        resident: Keep the rows on the training device; `null` decides by the free memory.
+    """
+
+    batch_size: int = 4096
+    eval_users: int = 1024
+    eval_rows: int = 65536
+    history_length: int = 0
+    resident: bool | None = None
+
+
+@dataclass
+class EvalConfig:
+    """How lists are judged.
+
+    Args:
+        on: The split that is judged: `test` or `val`.
+        ks: Cut-offs of the ranking metrics.
+        candidates: `catalogue` (all items not seen), `observed` (the user's own rows of that split) or a file of item
+            ids; null takes what the split recommends.
+        positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
+        baselines: Lists judged beside the model.
+        num_resamples: Bootstrap resamples of users behind each 95 % interval.
+        num_examples: Users shown in the report.
+    """
+
+    on: str = "test"
+    ks: list[int] = field(default_factory=lambda: [10, 20, 50, 100])
+    candidates: str | None = None
+    positive: str | None = None
+    baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
+    num_resamples: int = 1000
+    num_examples: int = 3
+
+
+@dataclass
+class DataTaskConfig:
+    """What every task that reads a log needs."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    cleaning: dict[str, Any] = field(default_factory=dict)
+    label: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, Any] = field(default_factory=dict)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    seed: int = 0
+
+
+@dataclass
+class TrainConfig(DataTaskConfig):
+    """`train.py`."""
+
+    model: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    negatives: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+    trainer: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+
+
+@dataclass
+class RecommendConfig:
+    """`recommend.py`.
+
+    Args:
+        run: Run directory that `train.py` printed.
+        checkpoint: `best` or `last`.
+        n: Length of every list.
+        users: File of users: a `user_id` column, one id a line, or feature columns for users the log does not know.
+        items: File of new items with their feature columns, added to the catalogue.
+        candidates: File of item ids; only these are recommended.
+        exclude_seen: Leave out what the user saw in training and validation.
+        at: Moment of the request (`2020-09-01T20:00`) for models that read hour, weekday or the item's age.
+        format: `parquet`, `csv` or `jsonl`.
+        output: File to write; null writes `recommendations.<format>` into the run directory.
+        batch_users: Users ranked at once: bounds the memory.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+    """
+
+    run: str | None = None
+    checkpoint: str = "best"
+    n: int = 100
+    users: str | None = None
+    items: str | None = None
+    candidates: str | None = None
+    exclude_seen: bool = True
+    at: str | None = None
+    format: str = "parquet"
+    output: str | None = None
+    batch_users: int = 1024
+    device: str = "auto"
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class EvaluateConfig(DataTaskConfig):
+    """`evaluate.py`: exactly one of `run`, `recommendations`, `baseline` and `compare`.
+
+    Args:
+        run: Run directory; the data, label, split and features are those of its training.
+        checkpoint: `best` or `last`.
+        recommendations: List file of any system (`user_id`, `item_id` and `rank` or `score`).
+        baseline: Name of a baseline to judge like a model.
+        compare: Two or more run or evaluation directories.
+        output: Directory for `metrics.json`, `per_user.parquet` and `report.html`; null: inside the run directory,
+            or a fresh one under `paths.log_dir`.
+        device: `auto`, `cpu`, `cuda`, ...
+    """
+
+    run: str | None = None
+    checkpoint: str = "best"
+    recommendations: str | None = None
+    baseline: str | None = None
+    compare: list[str] | None = None
+    output: str | None = None
+    device: str = "auto"
+
+
+store = ConfigStore.instance()
+store.store(name="train_schema", node=TrainConfig)
+store.store(name="recommend_schema", node=RecommendConfig)
+store.store(name="evaluate_schema", node=EvaluateConfig)
+
+
+def train_config(cfg: DictConfig) -> TrainConfig:
+    """The typed, checked config of `train.py`."""
+    config = _typed(cfg, TrainConfig)
+    _check_eval(config.eval)
+    for name in ("batch_size", "eval_users", "eval_rows"):
+        _at_least_one(f"loader.{name}", getattr(config.loader, name))
+    if config.loader.history_length < 0:
+        raise ValueError(f"loader.history_length must be 0 or more, got {config.loader.history_length}")
+    return config
+
+
+def recommend_config(cfg: DictConfig) -> RecommendConfig:
+    """The typed, checked config of `recommend.py`."""
+    config = _typed(cfg, RecommendConfig)
+    if config.run is None:
+        raise ValueError("run is missing: give the run directory that train.py printed, run=logs/train/...")
+    _at_least_one("n", config.n)
+    _at_least_one("batch_users", config.batch_users)
+    _one_of("format", config.format, ("parquet", "csv", "jsonl"))
+    _one_of("checkpoint", config.checkpoint, ("best", "last"))
+    return config
+
+
+def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
+    """The typed, checked config of `evaluate.py`; with `run` the data settings are those of that run."""
+    config = _typed(cfg, EvaluateConfig)
+    given = [k for k in ("run", "recommendations", "baseline", "compare") if getattr(config, k) is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"evaluate.py needs exactly one of run=DIR, recommendations=FILE, baseline=NAME and compare=[A,B], "
+            f"got {', '.join(given) or 'none of them'}"
+        )
+    if config.run is not None:
+        config = _with_settings_of_run(config, Path(config.run))
+    _check_eval(config.eval)
+    _one_of("checkpoint", config.checkpoint, ("best", "last"))
+    return config
+
+
+def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
+    """Take data, label, split and features from the run; what the command line says about them still counts."""
+    path = run / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"run={run} is not a run directory of train.py: {path} is missing")
+    saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(path))
+    assert isinstance(saved, DictConfig)
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    spoken = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
+    trained = cast(TrainConfig, OmegaConf.to_object(saved))
+    for group in ("data", "cleaning", "label", "split", "features"):
+        now = getattr(config, group)
+        setattr(config, group, now if group in spoken else getattr(trained, group))
+        for key in (s.removeprefix(f"{group}.") for s in spoken if s.startswith(f"{group}.")):
+            _copy_key(now, getattr(config, group), key.split("."), f"{group}.{key}")
+    for key in ("candidates", "positive", "ks"):
+        if f"eval.{key}" not in spoken:
+            setattr(config.eval, key, getattr(trained.eval, key))
+    if "seed" not in spoken:
+        config.seed = trained.seed
+    return config
+
+
+def _copy_key(source: dict[str, Any], target: dict[str, Any], path: list[str], full: str) -> None:
+    for part in path[:-1]:
+        source, target = source[part], target.get(part, {})
+    if path[-1] not in target:
+        raise ValueError(f"{full}: the run was trained without this key, so it cannot be changed here")
+    target[path[-1]] = source[path[-1]]
+
+
+def build(node: Mapping[str, Any], **more: Any) -> Any:
+    """Build what a config node names in `_target_`: the only call of Hydra's `instantiate`.
+
+    Lists and dicts arrive as plain builtins. A key that the class does not take is a `ValueError`.
+    """
+    plain = dict(node)
+    target = plain.get("_target_")
+    if not isinstance(target, str):
+        raise ValueError(f"config node {plain} has no _target_ that names a class: choose one of the group's options")
+    _check_keywords(target, {**plain, **more})
+    return instantiate(plain, _convert_="all", **more)
+
+
+def _check_keywords(target: str, keywords: Mapping[str, Any]) -> None:
+    parameters = inspect.signature(_locate(target)).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    unknown = [k for k in keywords if not k.startswith("_") and k not in parameters]
+    if unknown:
+        raise ValueError(f"{target} does not take {unknown[0]!r}{closest(unknown[0], list(parameters))}")
+
+
+def _locate(target: str) -> Callable[..., Any]:
+    try:
+        return cast(Callable[..., Any], get_class(target))
+    except Exception:
+        from hydra.utils import get_method
+
+        return get_method(target)
+
+
+def closest(word: str, choices: list[str]) -> str:
+    """`: did you mean 'x'?` or the choices, to end an error with."""
+    near = difflib.get_close_matches(word, choices, n=1)
+    return f": did you mean {near[0]!r}?" if near else f"; choose from {', '.join(sorted(choices))}"
+
+
+def _typed(cfg: DictConfig, kind: type[ConfigT]) -> ConfigT:
+    missing = OmegaConf.missing_keys(cfg)
+    if missing:
+        raise ValueError(f"config keys {sorted(missing)} have no value: give them on the command line")
+    OmegaConf.resolve(cfg)
+    return cast(ConfigT, OmegaConf.to_object(cfg))
+
+
+def _check_eval(config: EvalConfig) -> None:
+    _one_of("eval.on", config.on, ("test", "val"))
+    if not config.ks or any(k < 1 for k in config.ks):
+        raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
+    if config.num_resamples < 1:
+        raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value} is not known{closest(value, list(choices))}")
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run an entrypoint: a mistake of the user ends in one readable message and exit code 1.
+
+    Tracebacks of such mistakes appear where the environment variable `HYDRA_FULL_ERROR` is set to 1; an error that is
+    not the user's always shows its traceback.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if full or not is_users(error):
+            traceback.print_exc()
+            sys.exit(1)
+        print(f"\nerror: {message(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is about input, config or the machine (full disk, no permission), not about our code."""
+    return isinstance(error, ValueError | OSError | HydraException | OmegaConfBaseException)
+
+
+def message(error: BaseException) -> str:
+    """The error and what caused it, each once; Hydra's `InstantiationException` gives way to its cause."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = str(current).strip()
+        if text and not any(text in part for part in parts) and not text.startswith("Error in call to target"):
+            parts.append(text)
+        current = current.__cause__
+    return "\n".join(parts) or type(error).__name__

@@ -1,0 +1,84 @@
+"""Lists of items per user, packed: seen items, known positives, relevant items, candidates.
+
+Shape letters: U users, B users of a batch, I items, P packed (user, item) pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch import device as Device
+
+
+@dataclass
+class UserItems:
+    """For every user the sorted, distinct item indices: `items[offsets[u] : offsets[u + 1]]`.
+
+    `offsets` is int64 [U + 1], `items` int64 [P], `values` float32 [P] or None (for instance graded relevance).
+    """
+
+    offsets: Tensor
+    items: Tensor
+    num_items: int
+    values: Tensor | None = None
+
+    @classmethod
+    def from_pairs(
+        cls,
+        user_idx: Tensor,
+        item_idx: Tensor,
+        *,
+        num_users: int,
+        num_items: int,
+        values: Tensor | None = None,
+    ) -> UserItems:
+        """Pack pairs given in any order; of equal pairs the largest value stays."""
+        key = user_idx.long() * num_items + item_idx.long()
+        distinct, inverse = torch.unique(key, return_inverse=True)
+        kept = None
+        if values is not None:
+            kept = torch.full(distinct.shape, -torch.inf, device=key.device)
+            kept.scatter_reduce_(0, inverse, values.float(), reduce="amax")
+        counts = torch.bincount(distinct // num_items, minlength=num_users)
+        offsets = torch.zeros(num_users + 1, dtype=torch.int64, device=key.device)
+        torch.cumsum(counts, 0, out=offsets[1:])
+        return cls(offsets=offsets, items=distinct % num_items, num_items=num_items, values=kept)
+
+    @classmethod
+    def empty(cls, *, num_users: int, num_items: int) -> UserItems:
+        none = torch.zeros(0, dtype=torch.int64)
+        return cls.from_pairs(none, none, num_users=num_users, num_items=num_items)
+
+    @property
+    def num_users(self) -> int:
+        return self.offsets.shape[0] - 1
+
+    @property
+    def counts(self) -> Tensor:
+        """Number of items of every user, int64 [U]."""
+        return self.offsets.diff()
+
+    def pairs_of(self, user_idx_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Unpack the lists of some users: `(row, item, position)`, each int64 [P'].
+
+        `row` is the position in `user_idx_B`, `position` the place in `items` (and in `values`).
+        """
+        start_B = self.offsets[user_idx_B]
+        count_B = self.offsets[user_idx_B + 1] - start_B
+        row = torch.repeat_interleave(torch.arange(len(user_idx_B), device=count_B.device), count_B)
+        first_B = torch.cumsum(count_B, 0) - count_B
+        position = torch.arange(row.shape[0], device=row.device) - first_B[row] + start_B[row]
+        return row, self.items[position], position
+
+    def mask_of(self, user_idx_B: Tensor) -> Tensor:
+        """Dense membership, bool [B, I]."""
+        row, item, _ = self.pairs_of(user_idx_B)
+        mask_BI = torch.zeros(len(user_idx_B), self.num_items, dtype=torch.bool, device=row.device)
+        mask_BI[row, item] = True
+        return mask_BI
+
+    def to(self, device: Device | str) -> UserItems:
+        values = None if self.values is None else self.values.to(device)
+        return UserItems(self.offsets.to(device), self.items.to(device), self.num_items, values)
