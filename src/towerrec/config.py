@@ -19,6 +19,7 @@ from typing import Any, TypeVar, cast
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -340,3 +341,15 @@ def message(error: BaseException) -> str:
             parts.append(text)
         current = current.__cause__
     return "\n".join(parts) or type(error).__name__
+
+
+class Leaderboard(Callback):
+    """Writes the table over all jobs when a sweep ends."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from towerrec.report import leaderboard
+
+        sweep = Path(config.hydra.sweep.dir)
+        if sweep.is_dir():
+            print(leaderboard.markdown(leaderboard.write(sweep)))
+            print(f"leaderboard: {sweep / 'leaderboard.md'}")
