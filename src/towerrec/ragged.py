@@ -82,3 +82,22 @@ class UserItems:
     def to(self, device: Device | str) -> UserItems:
         values = None if self.values is None else self.values.to(device)
         return UserItems(self.offsets.to(device), self.items.to(device), self.num_items, values)
+
+
+@dataclass
+class TopN:
+    """Ranked lists, best first: `items` int64 [B, n] and `scores` float32 [B, n]; -1 and -inf where a list has ended."""
+
+    items: Tensor
+    scores: Tensor
+
+    def __len__(self) -> int:
+        return self.items.shape[0]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Items of every list, int64 [B]."""
+        return (self.items >= 0).sum(1)
+
+    def to(self, device: Device | str) -> TopN:
+        return TopN(self.items.to(device), self.scores.to(device))

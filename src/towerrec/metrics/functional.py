@@ -1,0 +1,176 @@
+"""Metrics as pure functions of tensors.
+
+The ranking metrics read hits, not scores: `hits_BK[b, r]` says whether the item at rank r of user b's list is relevant.
+Lists come ordered, so ties, negative scores and short lists (filled up with False) need no care here. Each returns one
+value per user, NaN where the user has no relevant item, so that the mean is taken once, over the right users.
+
+Shape letters: B users, K length of the lists, I items, N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from towerrec.ragged import UserItems
+
+RankingMetric = Callable[[Tensor, Tensor, int], Tensor]
+
+
+def hits_of(items_BK: Tensor, relevant: UserItems, user_idx_B: Tensor) -> Tensor:
+    """Which of the listed items are relevant, bool [B, K]; -1 (an empty place) never is.
+
+    Args:
+        items_BK: Item indices in rank order, -1 where a list has ended.
+        relevant: Relevant items of every user.
+        user_idx_B: The user each list belongs to.
+    """
+    row, item, _ = relevant.pairs_of(user_idx_B)
+    # Rows ascend and items ascend within a row, so the keys are sorted already.
+    keys = row * relevant.num_items + item
+    first_B1 = torch.arange(items_BK.shape[0], device=items_BK.device)[:, None] * relevant.num_items
+    wanted_BK = first_B1 + items_BK
+    if keys.numel() == 0:
+        return torch.zeros_like(items_BK, dtype=torch.bool)
+    place_BK = torch.searchsorted(keys, wanted_BK).clamp_(max=keys.numel() - 1)
+    return (keys[place_BK] == wanted_BK) & (items_BK >= 0)
+
+
+def precision_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
+    """Share of the first k places that hold a relevant item; a list shorter than k has missed the rest. [B]"""
+    return _only_judged(_first(hits_BK, k).sum(1).double() / k, num_relevant_B)
+
+
+def recall_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
+    """Share of the relevant items that are among the first k: hits / relevant, not hits / min(relevant, k). [B]"""
+    return _only_judged(_first(hits_BK, k).sum(1).double() / num_relevant_B, num_relevant_B)
+
+
+def ndcg_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
+    """Discounted cumulative gain with gain 0 or 1 and discount 1 / log2(rank + 1), over that of an ideal list. [B]
+
+    The ideal list has min(relevant, k) hits at its top (Järvelin and Kekäläinen 2002, with the discount of Burges 2005).
+    """
+    first = _first(hits_BK, k)
+    discount_K = 1 / torch.log2(torch.arange(2, k + 2, device=first.device, dtype=torch.float64))
+    ideal_K = torch.cumsum(discount_K, 0)
+    dcg_B = first.double() @ discount_K[: first.shape[1]]
+    return _only_judged(dcg_B / ideal_K[num_relevant_B.long().clamp(1, k) - 1], num_relevant_B)
+
+
+def map_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
+    """Average precision at k: precision summed at every hit among the first k, divided by min(relevant, k). [B]
+
+    A perfect list scores 1 whatever k. Two other definitions are in use and give other numbers: dividing by all
+    relevant items (a perfect list of k < relevant scores below 1), and dividing by the hits found (which forgives
+    what the list misses).
+    """
+    first = _first(hits_BK, k)
+    rank_K = torch.arange(1, first.shape[1] + 1, device=first.device, dtype=torch.float64)
+    summed_B = (torch.cumsum(first.double(), 1) / rank_K * first).sum(1)
+    return _only_judged(summed_B / num_relevant_B.clamp(1, k), num_relevant_B)
+
+
+def mrr_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
+    """1 / rank of the first hit among the first k, 0 where there is none. [B]"""
+    first = _first(hits_BK, k)
+    rank_K = torch.arange(1, first.shape[1] + 1, device=first.device, dtype=torch.float64)
+    return _only_judged((first / rank_K).amax(1), num_relevant_B)
+
+
+def hit_rate_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
+    """1 where any of the first k is relevant, else 0. [B]"""
+    return _only_judged(_first(hits_BK, k).any(1).double(), num_relevant_B)
+
+
+RANKING_METRICS: dict[str, RankingMetric] = {
+    "precision": precision_at_k,
+    "recall": recall_at_k,
+    "ndcg": ndcg_at_k,
+    "map": map_at_k,
+    "mrr": mrr_at_k,
+    "hit_rate": hit_rate_at_k,
+}
+"""Every per-user metric of a list by name; in results the cut is added: `ndcg@20`."""
+
+
+def ranking_metrics(hits_BK: Tensor, num_relevant_B: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
+    """All of `RANKING_METRICS` at all cuts: `{"precision@10": [B], ...}`, float64."""
+    return {f"{name}@{k}": metric(hits_BK, num_relevant_B, k) for name, metric in RANKING_METRICS.items() for k in ks}
+
+
+def coverage_at_k(items_BK: Tensor, num_items: int, k: int) -> Tensor:
+    """Share of the `num_items` items that stand among the first k of at least one list, a scalar; -1 is no item."""
+    _check_k(k)
+    shown = items_BK[:, :k]
+    return torch.unique(shown[shown >= 0]).numel() / torch.tensor(num_items, dtype=torch.float64)
+
+
+def rmse(predicted_N: Tensor, actual_N: Tensor) -> Tensor:
+    """Root of the mean squared error, a scalar in the unit of the values; NaN without rows."""
+    return (predicted_N.double() - actual_N.double()).square().mean().sqrt()
+
+
+def mae(predicted_N: Tensor, actual_N: Tensor) -> Tensor:
+    """Mean absolute error, a scalar in the unit of the values; NaN without rows."""
+    return (predicted_N.double() - actual_N.double()).abs().mean()
+
+
+def xauc(predicted_N: Tensor, actual_N: Tensor) -> Tensor:
+    """Share of the pairs of rows with different actual values that the predictions put in the same order.
+
+    Pairs that are predicted equal count one half; NaN where all actual values are equal. Exact over all pairs, in
+    O(n log n), where the source of the measure (Zhan et al., KDD 2022, «D2Q») samples pairs. Returns a scalar.
+    """
+    predicted_rank = torch.unique(predicted_N, return_inverse=True)[1]
+    actual_rank = torch.unique(actual_N, return_inverse=True)[1]
+    width = int(predicted_rank.max()) + 1 if predicted_N.numel() else 1
+    key = actual_rank * width + predicted_rank
+    # Sorted by (actual, predicted): rows of equal actual value hold no inversion, so each inversion is a wrong pair.
+    wrong = _num_inversions(torch.sort(key).values % width, width)
+    num_rows = key.numel()
+    equal_actual = _num_equal_pairs(actual_rank)
+    judged = num_rows * (num_rows - 1) / 2 - equal_actual
+    undecided = _num_equal_pairs(predicted_rank) - _num_equal_pairs(torch.unique(key, return_inverse=True)[1])
+    return (judged - wrong - undecided / 2) / judged
+
+
+def _num_inversions(rank_N: Tensor, width: int) -> Tensor:
+    """Pairs i < j with rank[i] > rank[j], a float64 scalar.
+
+    Bit by bit from the top: rows that agree in the higher bits form a group, kept in order, and each row with a zero
+    bit is inverted with the rows before it in its group whose bit is one.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=rank_N.device)
+    for bit in reversed(range(max(width - 1, 1).bit_length())):
+        group_N = rank_N >> (bit + 1)
+        one_N = (rank_N >> bit) & 1
+        ones_before_N = torch.cumsum(one_N, 0) - one_N
+        starts_N = torch.searchsorted(group_N, group_N)  # groups are contiguous and ascend
+        total += ((ones_before_N - ones_before_N[starts_N]) * (1 - one_N)).sum()
+        # Stable, so that the order inside the next, smaller groups stays the given one.
+        rank_N = rank_N[torch.sort(rank_N >> bit, stable=True).indices]
+    return total
+
+
+def _num_equal_pairs(rank_N: Tensor) -> Tensor:
+    count = torch.bincount(rank_N).double()
+    return (count * (count - 1) / 2).sum()
+
+
+def _first(hits_BK: Tensor, k: int) -> Tensor:
+    _check_k(k)
+    if hits_BK.shape[1] == 0:
+        return hits_BK.new_zeros(hits_BK.shape[0], 1)
+    return hits_BK[:, :k]
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+
+
+def _only_judged(value_B: Tensor, num_relevant_B: Tensor) -> Tensor:
+    return torch.where(num_relevant_B > 0, value_B, torch.nan)
