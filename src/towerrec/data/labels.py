@@ -1,0 +1,209 @@
+"""Labels: what the model learns from a row, and which values of it count as a positive."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol, Self
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.data.columns import require_columns
+from towerrec.positive import OPERATORS, parse_positive
+from towerrec.schema import LABEL, WATCH_RATIO
+
+LABEL_RAW = "label_raw"
+"""The label column of a user's own log, under this name whatever it is called there; 1 where the log has none."""
+
+
+class Label(Protocol):
+    """A way to turn rows into labels.
+
+    Attributes:
+        name: Short name for reports.
+        positive: Rule over label values, such as `"> 0"`.
+        binary: True where every label is 0 or 1.
+        columns: Columns of the interaction table that `apply` reads.
+        inverse_name: `identity` or `expm1`: how a prediction becomes a watch ratio (or the raw value) again.
+    """
+
+    name: str
+    positive: str
+    binary: bool
+    columns: tuple[str, ...]
+    inverse_name: str
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def fit(self, train: pl.DataFrame) -> Self:
+        """Learn what the label needs from training rows only."""
+        ...
+
+    def apply(self, frame: pl.DataFrame) -> pl.Series:
+        """Labels of all rows, Float32 without nulls."""
+        ...
+
+    def inverse(self, label: Tensor) -> Tensor:
+        """From label space back to the raw value, elementwise."""
+        ...
+
+
+def invert(label: Tensor, inverse_name: str) -> Tensor:
+    """Apply the inverse that a label names, elementwise."""
+    if inverse_name == "identity":
+        return label
+    if inverse_name == "expm1":
+        return torch.expm1(label)
+    raise ValueError(f"label inverse {inverse_name!r} is not known: identity or expm1")
+
+
+class _Fixed:
+    """What labels share that learn nothing from the training rows."""
+
+    name: str
+    columns: tuple[str, ...]
+    inverse_name = "identity"
+
+    def fit(self, train: pl.DataFrame) -> Self:
+        """Nothing to learn."""
+        return self
+
+    def inverse(self, label: Tensor) -> Tensor:
+        """From label space back to the raw value, elementwise."""
+        return invert(label, self.inverse_name)
+
+    def _finished(self, frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
+        require_columns(self.columns, frame.columns, f"label={self.name}: the log")
+        text = [c for c in self.columns if not (frame.schema[c].is_numeric() or frame.schema[c] == pl.Boolean)]
+        if text:
+            raise ValueError(
+                f"label={self.name}: column {text[0]!r} holds {frame.schema[text[0]]}, "
+                "a label needs numbers or booleans"
+            )
+        label = frame.select(expression.cast(pl.Float32).alias(LABEL)).to_series()
+        bad = int((~label.is_finite()).fill_null(True).sum())
+        if bad:
+            raise ValueError(
+                f"label={self.name}: {bad:,} of {label.len():,} rows have no finite value in {list(self.columns)}; "
+                "drop them first (cleaning counts such rows and leaves them out)"
+            )
+        return label
+
+
+class WatchRatio(_Fixed):
+    """The watch ratio itself, clipped and on a log scale if wanted.
+
+    Args:
+        clip: Largest watch ratio; null leaves the heavy tail (up to 573 in KuaiRec).
+        log: Learn `log(1 + ratio)`.
+        positive: Rule over the *watch ratio*; `self.positive` is the same rule over the label.
+    """
+
+    name = "watch_ratio"
+    binary = False
+    columns = (WATCH_RATIO,)
+
+    def __init__(self, *, clip: float | None = None, log: bool = False, positive: str = ">= 2") -> None:
+        if clip is not None and not (math.isfinite(clip) and clip > 0):
+            raise ValueError(f"label.clip must be above 0 or null, got {clip}")
+        comparison, threshold = parse_positive(positive)
+        if clip is not None and not OPERATORS[comparison](clip, threshold) and comparison in (">", ">=", "=="):
+            raise ValueError(
+                f"label.clip={clip} leaves no row that is positive ({positive!r}): raise the clip or lower the rule"
+            )
+        if log and threshold <= -1:
+            raise ValueError(f"label.positive={positive!r}: with label.log=true the threshold must be above -1")
+        self.clip = clip
+        self.log = log
+        self.inverse_name = "expm1" if log else "identity"
+        # Sent through the same Float32 arithmetic as the labels, so that a ratio exactly at the threshold stays there.
+        at = pl.select(self._scale(pl.lit(threshold, pl.Float32))).item()
+        self.positive = f"{comparison} {at!r}" if log else positive
+
+    def _scale(self, ratio: pl.Expr) -> pl.Expr:
+        return ratio.log1p().cast(pl.Float32) if self.log else ratio
+
+    def settings(self) -> dict[str, Any]:
+        return {"label": self.name, "clip": self.clip, "log": self.log, "positive": self.positive}
+
+    def apply(self, frame: pl.DataFrame) -> pl.Series:
+        """Labels of all rows, Float32 [N]."""
+        ratio = pl.col(WATCH_RATIO).cast(pl.Float32)
+        if self.clip is not None:
+            ratio = ratio.clip(upper_bound=self.clip)
+        return self._finished(frame, self._scale(ratio))
+
+
+class Liked(_Fixed):
+    """1 where the watch ratio reaches a threshold, else 0.
+
+    Args:
+        min_watch_ratio: Smallest watch ratio of a liked row (2: watched twice, as the KuaiRec paper has it).
+    """
+
+    name = "liked"
+    binary = True
+    positive = "> 0"
+    columns = (WATCH_RATIO,)
+
+    def __init__(self, *, min_watch_ratio: float = 2.0) -> None:
+        if not math.isfinite(min_watch_ratio):
+            raise ValueError(f"label.min_watch_ratio must be a finite number, got {min_watch_ratio}")
+        self.min_watch_ratio = float(min_watch_ratio)
+
+    def settings(self) -> dict[str, Any]:
+        return {"label": self.name, "min_watch_ratio": self.min_watch_ratio}
+
+    def apply(self, frame: pl.DataFrame) -> pl.Series:
+        """Labels of all rows, Float32 [N] of 0 and 1."""
+        ratio = pl.col(WATCH_RATIO)
+        # NaN compares as the largest number in Polars: such a row must fail, not be liked.
+        return self._finished(frame, pl.when(ratio.is_finite()).then(ratio >= self.min_watch_ratio))
+
+
+class Column(_Fixed):
+    """Any column of the log.
+
+    Args:
+        column: Its name; `label_raw` is what `data.columns.label` names.
+        positive: Which values are positive.
+        binary: Learn 1 for positive rows and 0 for the others; false learns the value itself.
+    """
+
+    name = "column"
+
+    def __init__(self, *, column: str = LABEL_RAW, positive: str = "> 0", binary: bool = True) -> None:
+        parse_positive(positive)
+        self.column = column
+        self.columns = (column,)
+        self.rule = positive
+        self.binary = binary
+        self.positive = "> 0" if binary else positive
+
+    def settings(self) -> dict[str, Any]:
+        return {"label": self.name, "column": self.column, "rule": self.rule, "binary": self.binary}
+
+    def apply(self, frame: pl.DataFrame) -> pl.Series:
+        """Labels of all rows, Float32 [N]."""
+        value = pl.col(self.column).cast(pl.Float32)
+        if not self.binary:
+            return self._finished(frame, value)
+        comparison, threshold = parse_positive(self.rule)
+        return self._finished(frame, pl.when(value.is_finite()).then(OPERATORS[comparison](value, threshold)))
+
+
+class Implicit(_Fixed):
+    """Every row is a positive."""
+
+    name = "implicit"
+    binary = True
+    positive = "> 0"
+    columns: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        return {"label": self.name}
+
+    def apply(self, frame: pl.DataFrame) -> pl.Series:
+        """Ones, Float32 [N]."""
+        return pl.Series(LABEL, [1.0], dtype=pl.Float32).new_from_index(0, frame.height)

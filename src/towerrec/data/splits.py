@@ -1,0 +1,255 @@
+"""Splits: which rows teach, which tune and which judge. This file: by row, by given files, by expression."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from towerrec.data import stable_hash
+from towerrec.data.columns import require_columns
+from towerrec.schema import SPLIT
+
+DROPPED, TRAIN, VAL, TEST = 0, 1, 2, 3
+CANDIDATES = ("catalogue", "observed")
+WORDS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
+Codes = NDArray[np.uint8]
+
+
+class Split(Protocol):
+    """A rule that gives every row a code: 0 dropped, 1 train, 2 val, 3 test.
+
+    Attributes:
+        name: Short name for reports.
+        candidates: What evaluation ranks unless told otherwise: `catalogue` or `observed`.
+        columns: Columns of the interaction table that `assign` reads.
+    """
+
+    name: str
+    candidates: str
+    columns: tuple[str, ...]
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def assign(self, frame: pl.DataFrame) -> pl.Series:
+        """Codes of all rows, UInt8.
+
+        Raises:
+            ValueError: If no row is left to train on or to test on.
+        """
+        ...
+
+
+def finished(codes: Codes, name: str) -> pl.Series:
+    """The codes as a series, once there is something to train on and something to judge by."""
+    counts = np.bincount(codes, minlength=4)
+    for code, word in ((TRAIN, "train"), (TEST, "test")):
+        if counts[code] == 0:
+            raise ValueError(
+                f"split={name} leaves no {word} rows (train {counts[TRAIN]:,}, val {counts[VAL]:,}, "
+                f"test {counts[TEST]:,}, dropped {counts[DROPPED]:,}): change its settings"
+            )
+    return pl.Series(SPLIT, codes, dtype=pl.UInt8)
+
+
+def check_candidates(candidates: str) -> str:
+    """The word itself, if it is one of `CANDIDATES`."""
+    if candidates not in CANDIDATES:
+        raise ValueError(f"split.candidates must be one of {', '.join(CANDIDATES)}, got {candidates!r}")
+    return candidates
+
+
+def check_fractions(val: float, test: float) -> None:
+    """Both in [0, 1), test above 0, and something left for training."""
+    if not (0 <= val < 1 and 0 < test < 1 and val + test < 1):
+        raise ValueError(
+            f"split.val={val}, split.test={test}: both are fractions of the whole, test above 0, together below 1"
+        )
+
+
+def by_fraction(coin: NDArray[np.float64], *, val: float, test: float) -> Codes:
+    """Test below `test`, validation in the next `val`, training above."""
+    return np.select([coin < test, coin < test + val], [TEST, VAL], TRAIN).astype(np.uint8)
+
+
+class RandomRows:
+    """Each row tosses its own coin, fixed by the seed and the row's place in the log.
+
+    Args:
+        val: Fraction of validation rows.
+        test: Fraction of test rows.
+        seed: Equal seeds give equal splits on any machine.
+        candidates: `catalogue` or `observed`.
+    """
+
+    name = "random"
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, *, val: float = 0.1, test: float = 0.2, seed: int = 0, candidates: str = "catalogue") -> None:
+        check_fractions(val, test)
+        self.val, self.test, self.seed = val, test, seed
+        self.candidates = check_candidates(candidates)
+
+    def settings(self) -> dict[str, Any]:
+        return {"split": self.name, "val": self.val, "test": self.test, "seed": self.seed}
+
+    def assign(self, frame: pl.DataFrame) -> pl.Series:
+        """Codes of all rows, UInt8 [N]."""
+        coin = stable_hash.uniform(stable_hash.rows(frame.height), seed=self.seed)
+        return finished(by_fraction(coin, val=self.val, test=self.test), self.name)
+
+
+class FirstRows:
+    """The first rows of the log, after cleaning, split at random; the rest is left out (as the KuaiRec notebook does).
+
+    Args:
+        num_rows: Rows kept; all where the log is shorter.
+        val: Fraction of validation rows.
+        test: Fraction of test rows.
+        seed: As in `RandomRows`.
+        candidates: `catalogue` or `observed`.
+    """
+
+    name = "first_rows"
+    columns: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        num_rows: int = 1_000_000,
+        val: float = 0.0,
+        test: float = 0.2,
+        seed: int = 0,
+        candidates: str = "catalogue",
+    ) -> None:
+        check_fractions(val, test)
+        if num_rows < 2:
+            raise ValueError(f"split.num_rows must be at least 2, got {num_rows}")
+        self.num_rows, self.val, self.test, self.seed = num_rows, val, test, seed
+        self.candidates = check_candidates(candidates)
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "split": self.name,
+            "num_rows": self.num_rows,
+            "val": self.val,
+            "test": self.test,
+            "seed": self.seed,
+        }
+
+    def assign(self, frame: pl.DataFrame) -> pl.Series:
+        """Codes of all rows, UInt8 [N]."""
+        coin = stable_hash.uniform(stable_hash.rows(frame.height), seed=self.seed)
+        codes = by_fraction(coin, val=self.val, test=self.test)
+        codes[self.num_rows :] = DROPPED
+        return finished(codes, self.name)
+
+
+class Given:
+    """The split that the data brings: a `split` column of words or codes, or one file each (`data.train=`, ...).
+
+    Args:
+        candidates: `catalogue` or `observed`.
+    """
+
+    name = "given"
+    columns = (SPLIT,)
+
+    def __init__(self, *, candidates: str = "catalogue") -> None:
+        self.candidates = check_candidates(candidates)
+
+    def settings(self) -> dict[str, Any]:
+        return {"split": self.name}
+
+    def assign(self, frame: pl.DataFrame) -> pl.Series:
+        """Codes of all rows, UInt8 [N]; rows whose `split` is null are dropped."""
+        require_columns(self.columns, frame.columns, "split=given: the log (name one file per split with data.train=)")
+        column = frame[SPLIT]
+        if column.dtype.is_integer():
+            unknown = sorted(set(column.drop_nulls().unique().to_list()) - {DROPPED, TRAIN, VAL, TEST})
+            codes = column
+        else:
+            words = column.cast(pl.String).str.to_lowercase()
+            unknown = sorted(set(words.drop_nulls().unique().to_list()) - set(WORDS))
+            codes = words.replace_strict(WORDS, default=DROPPED, return_dtype=pl.UInt8)
+        if unknown:
+            raise ValueError(
+                f"split=given: column 'split' holds {unknown[:5]}; it may hold train, val and test "
+                "(or 1, 2, 3, and 0 for rows left out)"
+            )
+        return finished(codes.fill_null(DROPPED).cast(pl.UInt8).to_numpy(), self.name)
+
+
+class Where:
+    """SQL conditions over the columns of the log, such as `fold < 480`; rows that pass none are left out.
+
+    Args:
+        train: Condition of training rows.
+        val: Condition of validation rows, or null.
+        test: Condition of test rows.
+        candidates: `catalogue` or `observed`.
+    """
+
+    name = "where"
+
+    def __init__(
+        self,
+        *,
+        train: str | None = None,
+        val: str | None = None,
+        test: str | None = None,
+        candidates: str = "catalogue",
+    ) -> None:
+        self.conditions = {"train": train, "val": val, "test": test}
+        self.expressions = {
+            word: _sql(word, text) for word, text in self.conditions.items() if text is not None or word != "val"
+        }
+        names = [name for e in self.expressions.values() for name in e.meta.root_names()]
+        self.columns = tuple(dict.fromkeys(names))
+        self.candidates = check_candidates(candidates)
+
+    def settings(self) -> dict[str, Any]:
+        return {"split": self.name, **self.conditions}
+
+    def assign(self, frame: pl.DataFrame) -> pl.Series:
+        """Codes of all rows, UInt8 [N]."""
+        require_columns(self.columns, frame.columns, "split=where: the log")
+        codes = np.zeros(frame.height, dtype=np.uint8)
+        for code, word in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
+            if word not in self.expressions:
+                continue
+            passed = self._passed(frame, word)
+            if (both := int((codes[passed] != DROPPED).sum())) > 0:
+                raise ValueError(
+                    f"split=where: {both:,} rows pass split.{word}={self.conditions[word]!r} and an earlier condition "
+                    "as well; a row belongs to one split, so make the conditions exclude each other"
+                )
+            codes[passed] = code
+        return finished(codes, self.name)
+
+    def _passed(self, frame: pl.DataFrame, word: str) -> NDArray[np.bool_]:
+        try:
+            passed = frame.select(self.expressions[word].alias("passed")).to_series()
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"split.{word}={self.conditions[word]!r} cannot be computed: {error}") from error
+        if passed.dtype != pl.Boolean:
+            raise ValueError(
+                f"split.{word}={self.conditions[word]!r} gives {passed.dtype}, not true or false: write a comparison"
+            )
+        # A condition without columns ("true") is one value for all rows.
+        passed = passed.new_from_index(0, frame.height) if passed.len() == 1 else passed
+        return passed.fill_null(False).to_numpy()
+
+
+def _sql(word: str, text: str | None) -> pl.Expr:
+    if text is None:
+        raise ValueError(
+            f"split=where needs split.{word}: a SQL condition over the log's columns, such as "
+            f"'split.{word}=\"fold < 480\"' (the inner quotes are Hydra's)"
+        )
+    try:
+        return pl.sql_expr(text)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"split.{word}={text!r} is not a SQL condition: {error}") from error

@@ -1,0 +1,40 @@
+"""Hashes that are the same on every machine and in every version: the coins of random splits."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Uint64s = NDArray[np.uint64]
+
+
+def uniform(keys: Uint64s, *, seed: int) -> NDArray[np.float64]:
+    """A number in [0, 1) per key, fixed by key and seed (splitmix64 finaliser, Steele et al., OOPSLA 2014)."""
+    with np.errstate(over="ignore"):
+        hashed = _splitmix(keys ^ _splitmix(np.asarray([seed % 2**64], dtype=np.uint64)))
+    return (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def rows(num_rows: int) -> Uint64s:
+    """Keys of rows 0 .. num_rows - 1."""
+    return np.arange(num_rows, dtype=np.uint64)
+
+
+def ids(column: pl.Series) -> Uint64s:
+    """One key per row of an id column; text is hashed once per distinct id."""
+    if column.dtype.is_integer():
+        return column.cast(pl.Int64).to_numpy().astype(np.int64).view(np.uint64)
+    distinct = column.unique()
+    digests = [hashlib.blake2b(str(value).encode(), digest_size=8).digest() for value in distinct.to_list()]
+    keys = pl.Series(np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64))
+    return column.replace_strict(distinct, keys, return_dtype=pl.UInt64).to_numpy()
+
+
+def _splitmix(state: Uint64s) -> Uint64s:
+    mixed = state + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
