@@ -156,16 +156,14 @@ class _ColdIds:
 
 
 class ColdUsers(_ColdIds):
-    """Users that training has never seen."""
+    """Users that training has never seen; arguments as in `_ColdIds`."""
 
-    __doc__ = f"{__doc__}\n{_ColdIds.__doc__}"
     name = "cold_users"
     columns = (USER_ID,)
 
 
 class ColdItems(_ColdIds):
-    """Items that training has never seen."""
+    """Items that training has never seen; arguments as in `_ColdIds`."""
 
-    __doc__ = f"{__doc__}\n{_ColdIds.__doc__}"
     name = "cold_items"
     columns = (ITEM_ID,)
