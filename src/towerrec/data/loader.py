@@ -1,0 +1,180 @@
+"""Whole batches from index slices: no per-row Python, no worker processes.
+
+Shape letters: R rows, B rows of a batch, U users.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch import device as Device
+
+from towerrec.data.history import UserHistory
+from towerrec.data.store import Rows
+from towerrec.positive import positive_mask
+from towerrec.schema import Batch
+
+
+class BatchLoader:
+    """Iterates over `Batch`es of one split.
+
+    With `shuffle` every epoch is a permutation drawn from (seed, epoch). Under several processes each batch of
+    `batch_size * world_size` rows is dealt out row by row, so that all processes take the same number of steps, every
+    row comes once, and no process waits for another at the end.
+
+    Args:
+        rows: Rows of a split; batches are gathered on their device.
+        batch_size: Rows per batch and process.
+        shuffle: Permute the rows in every epoch.
+        seed: Of the permutation.
+        kind: `all` rows, or only the `positives`.
+        positive: Rule that says what a positive is, such as `"> 0"`; needed by `kind="positives"`.
+        history: Training positives of the users, where the model reads a history.
+        history_length: Positives handed over with each row (0: none).
+        rank: Number of this process.
+        world_size: Number of processes.
+        drop_last: Leave out the last batch where it is not full.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        seed: int = 0,
+        kind: str = "all",
+        positive: str | None = None,
+        history: UserHistory | None = None,
+        history_length: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must lie in 0..{world_size - 1}, got {rank}")
+        if history_length > 0 and history is None:
+            raise ValueError(f"history_length={history_length} needs the users' history")
+        self.rows = rows
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.history = history
+        self.history_length = history_length
+        self.rank = rank
+        self.world_size = world_size
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.chosen = _chosen(rows, kind, positive)
+        self._ones = torch.ones(batch_size + 1, device=rows.label.device)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch, over all processes."""
+        return len(self.rows) if self.chosen is None else self.chosen.shape[0]
+
+    @property
+    def sampler(self) -> BatchLoader:
+        """The loader is its own sampler: Lightning calls `sampler.set_epoch` before each epoch, also after a resume."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the permutation of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._bounds()) - 1
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = self._order()
+        bounds = self._bounds()
+        for start, end in zip(bounds, bounds[1:], strict=False):
+            yield self._batch(order, start, end)
+
+    def _bounds(self) -> list[int]:
+        """Where the batches of all processes together begin, and the end."""
+        step = self.batch_size * self.world_size
+        full = self.num_rows // step
+        rest = self.num_rows - full * step
+        bounds = [i * step for i in range(full + 1)]
+        if rest >= self.world_size and not self.drop_last:
+            bounds.append(self.num_rows)
+        elif rest > 0 and not self.drop_last and full > 0:
+            # Too few rows for a row in each process: they join the batch before.
+            bounds[-1] = self.num_rows
+        return bounds
+
+    def _order(self) -> Tensor | None:
+        """Row numbers in the order of this epoch, int64 [R]; None means 0, 1, 2, ..."""
+        if not self.shuffle:
+            return self.chosen
+        device = self.rows.label.device
+        generator = torch.Generator(device=device).manual_seed(_mix(self.seed, self.epoch))
+        order = torch.randperm(self.num_rows, generator=generator, device=device)
+        return order if self.chosen is None else self.chosen[order]
+
+    def _batch(self, order: Tensor | None, start: int, end: int) -> Batch:
+        index_B: Tensor | slice = slice(start + self.rank, end, self.world_size)
+        if order is not None:
+            index_B = order[index_B]
+        rows = self.rows
+        user_idx, item_idx = rows.user_idx[index_B].long(), rows.item_idx[index_B].long()
+        history = None
+        if self.history is not None and self.history_length > 0:
+            times = rows.timestamp_ms[index_B]
+            history = self.history.before(user_idx, times, item_idx, length=self.history_length)
+        return Batch(
+            user_idx=user_idx,
+            item_idx=item_idx,
+            label=rows.label[index_B],
+            weight=self._ones[: len(user_idx)] if rows.weight is None else rows.weight[index_B],
+            user_context={name: _widen(column[index_B]) for name, column in rows.user_context.items()},
+            item_context={name: _widen(column[index_B]) for name, column in rows.item_context.items()},
+            history=history,
+        )
+
+
+class UserLoader:
+    """Iterates over chunks of user indices, int64 [B]; dealt out over processes like rows of a `BatchLoader`."""
+
+    def __init__(self, user_idx_U: Tensor, *, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.user_idx = user_idx_U[rank::world_size].long()
+        self.batch_size = batch_size
+        self.num_batches = -(-(-(-len(user_idx_U) // world_size)) // batch_size)
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for i in range(self.num_batches):
+            yield self.user_idx[i * self.batch_size : (i + 1) * self.batch_size]
+
+    def to(self, device: Device | str) -> UserLoader:
+        self.user_idx = self.user_idx.to(device)
+        return self
+
+
+def _chosen(rows: Rows, kind: str, positive: str | None) -> Tensor | None:
+    if kind == "all":
+        return None
+    if kind != "positives":
+        raise ValueError(f"rows of a loader are 'all' or 'positives', got {kind!r}")
+    if positive is None:
+        raise ValueError("kind='positives' needs the rule that says what a positive is")
+    return torch.nonzero(positive_mask(rows.label, positive)).squeeze(1)
+
+
+def _widen(column: Tensor) -> Tensor:
+    """Categorical context is stored in a byte and read as int64."""
+    return column if column.is_floating_point() else column.long()
+
+
+def _mix(seed: int, epoch: int) -> int:
+    """One number of two, so that seed 0 in epoch 1 and seed 1 in epoch 0 differ."""
+    return (seed * 0x9E3779B1 + epoch * 0x85EBCA77 + 1) % (2**63)

@@ -1,0 +1,211 @@
+"""The packed log: memory-mapped columns sorted by split, user, time and file order.
+
+Shape letters: R rows of a split, U users, I items.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch import device as Device
+
+from towerrec.positive import positive_mask
+from towerrec.ragged import UserItems
+from towerrec.schema import SPLITS
+
+NO_TIMESTAMP = -(2**63)
+"""Stands in `timestamp_ms` where a row has no time."""
+
+COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
+
+
+@dataclass
+class Rows:
+    """Rows of one split as tensors, all [R]: indices int32, `label` and `weight` float32, `timestamp_ms` int64.
+
+    `weight` is None where every row counts once; context columns are uint8 (categorical) or float32 (numeric).
+    """
+
+    user_idx: Tensor
+    item_idx: Tensor
+    label: Tensor
+    timestamp_ms: Tensor
+    weight: Tensor | None = None
+    user_context: dict[str, Tensor] = field(default_factory=dict)
+    item_context: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.user_idx.shape[0]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all columns."""
+        contexts = [*self.user_context.values(), *self.item_context.values()]
+        weight = [] if self.weight is None else [self.weight]
+        columns = [self.user_idx, self.item_idx, self.label, self.timestamp_ms, *weight, *contexts]
+        return sum(column.numel() * column.element_size() for column in columns)
+
+    def to(self, device: Device | str) -> Rows:
+        return Rows(
+            user_idx=self.user_idx.to(device),
+            item_idx=self.item_idx.to(device),
+            label=self.label.to(device),
+            timestamp_ms=self.timestamp_ms.to(device),
+            weight=None if self.weight is None else self.weight.to(device),
+            user_context={name: column.to(device) for name, column in self.user_context.items()},
+            item_context={name: column.to(device) for name, column in self.item_context.items()},
+        )
+
+
+@dataclass(frozen=True)
+class InteractionStore:
+    """Read access to a store directory written by `InteractionStore.write`."""
+
+    directory: Path
+    num_users: int
+    num_items: int
+    offsets: dict[str, tuple[int, int]]
+    context: dict[str, str]
+    has_weight: bool
+
+    @classmethod
+    def write(
+        cls,
+        directory: Path,
+        *,
+        split: np.ndarray,
+        columns: Mapping[str, np.ndarray],
+        context: Mapping[str, tuple[str, np.ndarray]],
+        num_users: int,
+        num_items: int,
+    ) -> InteractionStore:
+        """Sort the rows and write one .npy per column.
+
+        Args:
+            directory: Is created.
+            split: uint8, 1 train, 2 val, 3 test (no other value).
+            columns: `user_idx`, `item_idx`, `label`, `timestamp_ms` and, where rows count differently, `weight`.
+            context: Name -> (side, values) of the row-level features.
+            num_users: Rows of the user table.
+            num_items: Rows of the item table.
+        """
+        directory.mkdir(parents=True)
+        order = sort_order(split, columns["user_idx"], columns["timestamp_ms"])
+        dtypes = {**COLUMNS, **({"weight": np.float32} if "weight" in columns else {})}
+        for name, dtype in dtypes.items():
+            np.save(directory / f"{name}.npy", columns[name].astype(dtype, copy=False)[order])
+        for name, (_, values) in context.items():
+            np.save(directory / f"context_{name}.npy", values[order])
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(split, minlength=4)[1:4])])
+        assert bounds[-1] == len(split), "rows of no split must be dropped before they are stored"
+        meta = {
+            "num_users": num_users,
+            "num_items": num_items,
+            "offsets": {name: [int(bounds[i]), int(bounds[i + 1])] for i, name in enumerate(SPLITS)},
+            "context": {name: side for name, (side, _) in context.items()},
+            "has_weight": "weight" in columns,
+        }
+        (directory / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        return cls.open(directory)
+
+    @classmethod
+    def open(cls, directory: Path) -> InteractionStore:
+        """Open a store; the columns stay on disk until they are read."""
+        meta: dict[str, Any] = json.loads((directory / "store.json").read_text(encoding="utf-8"))
+        return cls(
+            directory=directory,
+            num_users=meta["num_users"],
+            num_items=meta["num_items"],
+            offsets={name: (start, end) for name, (start, end) in meta["offsets"].items()},
+            context=meta["context"],
+            has_weight=meta["has_weight"],
+        )
+
+    def num_rows(self, split: str) -> int:
+        start, end = self._bounds(split)
+        return end - start
+
+    def rows(self, split: str) -> Rows:
+        """Rows of a split, sorted by user, time and file order; the tensors share the memory-mapped files."""
+        return Rows(
+            user_idx=self._column("user_idx", split),
+            item_idx=self._column("item_idx", split),
+            label=self._column("label", split),
+            timestamp_ms=self._column("timestamp_ms", split),
+            weight=self._column("weight", split) if self.has_weight else None,
+            user_context=self._context("user", split),
+            item_context=self._context("item", split),
+        )
+
+    def positives(self, split: str, rule: str) -> UserItems:
+        """Items of every user with a row of `split` whose label passes `rule`; `values` is the largest label."""
+        label = self._column("label", split)
+        kept = positive_mask(label, rule)
+        return UserItems.from_pairs(
+            self._column("user_idx", split)[kept],
+            self._column("item_idx", split)[kept],
+            num_users=self.num_users,
+            num_items=self.num_items,
+            values=label[kept],
+        )
+
+    def seen(self, *splits: str) -> UserItems:
+        """Items of every user in the rows of these splits, whatever the label."""
+        return UserItems.from_pairs(
+            torch.cat([self._column("user_idx", split) for split in splits]),
+            torch.cat([self._column("item_idx", split) for split in splits]),
+            num_users=self.num_users,
+            num_items=self.num_items,
+        )
+
+    def item_counts(self, split: str, *, rule: str | None = None) -> Tensor:
+        """Rows per item, int64 [I]; with `rule` only those whose label passes it."""
+        item_idx = self._column("item_idx", split)
+        if rule is not None:
+            item_idx = item_idx[positive_mask(self._column("label", split), rule)]
+        return torch.bincount(item_idx, minlength=self.num_items)
+
+    def in_log(self, side: str, *splits: str) -> Tensor:
+        """Which users or items have a row in these splits (all where none is named), bool [U] or [I]."""
+        present = torch.zeros(self.num_users if side == "user" else self.num_items, dtype=torch.bool)
+        for split in splits or SPLITS:
+            present[self._column(f"{side}_idx", split).long()] = True
+        return present
+
+    def _bounds(self, split: str) -> tuple[int, int]:
+        if split not in self.offsets:
+            raise ValueError(f"split {split!r} is not known: choose one of {', '.join(SPLITS)}")
+        return self.offsets[split]
+
+    def _column(self, name: str, split: str) -> Tensor:
+        start, end = self._bounds(split)
+        # Copy-on-write: torch wants a writable buffer, and nothing written to it may ever reach the file.
+        return torch.from_numpy(np.load(self.directory / f"{name}.npy", mmap_mode="c")[start:end])
+
+    def _context(self, side: str, split: str) -> dict[str, Tensor]:
+        return {name: self._column(f"context_{name}", split) for name, of in self.context.items() if of == side}
+
+
+def sort_order(split: np.ndarray, user_idx: np.ndarray, timestamp_ms: np.ndarray) -> np.ndarray:
+    """Positions that sort by split, user and time; equal rows keep their order, rows without time come first.
+
+    Logs usually come sorted by user or by time already, where NumPy's stable merge sort needs hardly more than a pass.
+    """
+    timed = timestamp_ms != NO_TIMESTAMP
+    earliest = timestamp_ms[timed].min() if timed.any() else 0
+    span = int(timestamp_ms[timed].max() - earliest) + 2 if timed.any() else 1
+    num_users = int(user_idx.max(initial=0)) + 1
+    if 4 * num_users * span < 2**63:
+        key = split.astype(np.int64) * num_users
+        key += user_idx
+        key *= span
+        key += np.where(timed, timestamp_ms - earliest + 1, 0)
+        return np.argsort(key, kind="stable")
+    return np.lexsort((timestamp_ms, user_idx, split))
