@@ -79,6 +79,12 @@ class UserItems:
         mask_BI[row, item] = True
         return mask_BI
 
+    def resized(self, *, num_users: int, num_items: int) -> UserItems:
+        """The same lists in larger tables: new users have empty lists, new items stand in none."""
+        assert num_users >= self.num_users and num_items >= self.num_items
+        offsets = torch.cat([self.offsets, self.offsets[-1:].expand(num_users - self.num_users)])
+        return UserItems(offsets, self.items, num_items, self.values)
+
     def to(self, device: Device | str) -> UserItems:
         values = None if self.values is None else self.values.to(device)
         return UserItems(self.offsets.to(device), self.items.to(device), self.num_items, values)

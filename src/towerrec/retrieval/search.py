@@ -52,15 +52,41 @@ def top_n(
     Raises:
         ValueError: n or chunk below 1, shapes that do not fit, or scores that are not numbers.
     """
-    if user_BD.shape[1] != item_ID.shape[1]:
-        raise ValueError(f"user vectors have width {user_BD.shape[1]}, item vectors {item_ID.shape[1]}: they must agree")
     columns_C = _columns(allowed, item_ID.shape[0])
-    item_CD = item_ID if columns_C is None else item_ID[columns_C]
+    return top_n_among(
+        user_BD,
+        item_ID if columns_C is None else item_ID[columns_C],
+        columns_C,
+        num_items=item_ID.shape[0],
+        n=n,
+        user_idx_B=user_idx_B,
+        exclude=exclude,
+        allowed=allowed if isinstance(allowed, UserItems) else None,
+        chunk=chunk,
+    )
+
+
+def top_n_among(
+    user_BD: Tensor,
+    item_CD: Tensor,
+    columns_C: Tensor | None,
+    *,
+    num_items: int,
+    n: int,
+    user_idx_B: Tensor | None = None,
+    exclude: UserItems | None = None,
+    allowed: UserItems | None = None,
+    chunk: int | None = None,
+) -> TopN:
+    """`top_n` where only some items have vectors: `item_CD[c]` is that of item `columns_C[c]`, in ascending order."""
+    if user_BD.shape[1] != item_CD.shape[1]:
+        widths = f"{user_BD.shape[1]} and {item_CD.shape[1]}"
+        raise ValueError(f"user and item vectors must have the same width, got {widths}")
 
     def score(start: int, stop: int) -> Tensor:
         return user_BD[start:stop] @ item_CD.T
 
-    plan = _Candidates(item_ID.shape[0], columns_C, exclude, allowed)
+    plan = _Candidates(num_items, columns_C, exclude, allowed)
     users_B = _users(user_idx_B, user_BD.shape[0], plan.num_users, user_BD.device)
     return _search(score, users_B, plan, n=n, chunk=chunk)
 
@@ -117,9 +143,7 @@ def only_candidates(
 class _Candidates:
     """Who may be listed for whom, in terms of the columns that are scored."""
 
-    def __init__(
-        self, num_items: int, columns_C: Tensor | None, exclude: UserItems | None, allowed: Allowed
-    ) -> None:
+    def __init__(self, num_items: int, columns_C: Tensor | None, exclude: UserItems | None, allowed: Allowed) -> None:
         self.columns_C = columns_C
         self.num_columns = num_items if columns_C is None else columns_C.shape[0]
         self.exclude = exclude

@@ -1,0 +1,74 @@
+"""Lists that are the same for everyone, and the list of chance.
+
+Shape letters: B users, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from towerrec.baselines.rows import TrainRows
+from towerrec.ragged import UserItems
+from towerrec.retrieval.search import Scorer
+
+
+def same_for_all(score_I: Tensor) -> Scorer:
+    """Every user gets the same scores."""
+    score_I = score_I.float()
+    return lambda user_idx_B: score_I.to(user_idx_B.device).repeat(len(user_idx_B), 1)
+
+
+@dataclass(frozen=True)
+class MostViewed:
+    """Items by the number of their training rows."""
+
+    def fit(self, rows: TrainRows) -> Scorer:
+        return same_for_all(rows.views)
+
+
+@dataclass(frozen=True)
+class MostPositive:
+    """Items by the number of their positive training rows."""
+
+    def fit(self, rows: TrainRows) -> Scorer:
+        return same_for_all(rows.likes)
+
+
+@dataclass(frozen=True)
+class Random:
+    """A random order of the items for every user, fixed by the seed, the user and the item alone."""
+
+    seed: int = 0
+
+    def fit(self, rows: TrainRows) -> Scorer:
+        num_items = rows.num_items
+
+        def score(user_idx_B: Tensor) -> Tensor:
+            item_I = torch.arange(num_items, device=user_idx_B.device)
+            # 23 bits: every value is a different float32.
+            return (_mix(_mix(user_idx_B[:, None] + (self.seed << 32)) ^ item_I) & 0x7FFFFF).float()
+
+        return score
+
+
+def best_list_in_hindsight(relevant: UserItems, *, candidates: UserItems | None = None) -> Scorer:
+    """The single list that fits the judged rows themselves best: a bound for every list without taste, no system.
+
+    Items are ordered by the share of the users who may be given them (all, or those of `candidates`) to whom they are
+    relevant. A system that passes it knows something about users and not only about items.
+    """
+    liked_I = torch.bincount(relevant.items, minlength=relevant.num_items).double()
+    if candidates is None:
+        return same_for_all(liked_I)
+    return same_for_all(liked_I / torch.bincount(candidates.items, minlength=relevant.num_items).clamp(min=1))
+
+
+def _mix(value: Tensor) -> Tensor:
+    """The finalizer of SplitMix64 (Steele et al., OOPSLA 2014) on int64, which wraps; shifts keep the sign's bits out."""
+    value = value - 0x61C8864680B583EB
+    value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
+    value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
+    return value ^ ((value >> 31) & 0x1FFFFFFFF)

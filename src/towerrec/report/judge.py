@@ -1,0 +1,150 @@
+"""Lists against held-out rows: one number per user and metric, then means with intervals.
+
+The rules, for every system alike:
+  - A user counts when at least one relevant item may be listed for them. Relevant items that no list may hold (already
+    seen, no candidates) are taken out first, by `retrieval.search.only_candidates`, and their number is reported.
+  - Relevance is binary. A list that ends early has missed the rest.
+
+Shape letters: B judged users, n length of the lists, K cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.metrics.functional import coverage_at_k, hits_of, ranking_metrics
+from towerrec.ragged import TopN, UserItems
+from towerrec.report.bootstrap import intervals
+
+Summary = dict[str, dict[str, Any]]
+"""`{"ndcg@20": {"mean": .., "low": .., "high": .., "users": ..}, ...}`; coverage has no interval (None)."""
+
+USER_IDX = "user_idx"
+NUM_RELEVANT = "num_relevant"
+
+_USERS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One system's result. `bound` marks what reads the judged rows and is no system."""
+
+    name: str
+    per_user: pl.DataFrame
+    summary: Summary
+    bound: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def judged_users(relevant: UserItems) -> Tensor:
+    """Users with at least one relevant item, int64 [B], ascending."""
+    return (relevant.counts > 0).nonzero()[:, 0]
+
+
+def judge(
+    lists: TopN,
+    relevant: UserItems,
+    user_idx_B: Tensor,
+    ks: Sequence[int],
+    *,
+    user_ids: pl.Series | None = None,
+) -> pl.DataFrame:
+    """One row per user: `user_idx` (and `user_id`), `num_relevant`, and every ranking metric at every cut.
+
+    Args:
+        lists: One list per user of `user_idx_B`.
+        relevant: Relevant items of every user, only those that may be listed.
+        user_idx_B: Judged users; those without a relevant item are left out of the result.
+        ks: Cuts.
+        user_ids: Id of every row of the user table, to name users in the result.
+
+    Raises:
+        ValueError: If a cut is larger than the catalogue or than the lists, or the lists and users do not match.
+    """
+    _check_cuts(ks, lists.items.shape[1], relevant.num_items)
+    if len(lists) != len(user_idx_B):
+        raise ValueError(f"{len(lists)} lists for {len(user_idx_B)} users: give one list per user")
+    parts = []
+    for items_bn, user_idx_b in zip(
+        lists.items.split(_USERS_AT_ONCE), user_idx_B.split(_USERS_AT_ONCE), strict=True
+    ):
+        num_relevant_b = relevant.counts[user_idx_b]
+        hits_bK = hits_of(items_bn[:, : max(ks)], relevant, user_idx_b)
+        columns = {USER_IDX: user_idx_b, NUM_RELEVANT: num_relevant_b, **ranking_metrics(hits_bK, num_relevant_b, ks)}
+        parts.append(pl.DataFrame({name: column.cpu().numpy() for name, column in columns.items()}))
+    table = pl.concat(parts).filter(pl.col(NUM_RELEVANT) > 0)
+    if user_ids is not None:
+        table.insert_column(0, user_ids.gather(table[USER_IDX]).alias("user_id"))
+    return table
+
+
+def summarise(
+    per_user: pl.DataFrame,
+    *,
+    lists: TopN | None = None,
+    num_items: int | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Summary:
+    """Mean over users and 95 % bootstrap interval of every metric; coverage too where `lists` and `num_items` are given.
+
+    Raises:
+        ValueError: If no user was judged.
+    """
+    names = [name for name in per_user.columns if "@" in name]
+    if per_user.height == 0:
+        raise ValueError("no user has a relevant item that may be listed: check split, label and eval.positive")
+    values_UM = per_user.select(names).to_numpy()
+    low_M, high_M = intervals(values_UM, num_resamples=num_resamples, seed=seed)
+    summary: Summary = {
+        name: {"mean": float(mean), "low": float(low), "high": float(high), "users": per_user.height}
+        for name, mean, low, high in zip(names, values_UM.mean(0), low_M, high_M, strict=True)
+    }
+    if lists is not None:
+        assert num_items is not None
+        for k in sorted({int(name.split("@")[1]) for name in names}):
+            mean = float(coverage_at_k(lists.items, num_items, k))
+            summary[f"coverage@{k}"] = {"mean": mean, "low": None, "high": None, "users": len(lists)}
+    return summary
+
+
+def judge_system(
+    name: str,
+    lists: TopN,
+    relevant: UserItems,
+    user_idx_B: Tensor,
+    ks: Sequence[int],
+    *,
+    user_ids: pl.Series | None = None,
+    num_candidates: int | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    bound: bool = False,
+) -> Judged:
+    """`judge` and `summarise` in one; coverage is a share of `num_candidates`, by default of the whole catalogue."""
+    per_user = judge(lists, relevant, user_idx_B, ks, user_ids=user_ids)
+    base = relevant.num_items if num_candidates is None else num_candidates
+    summary = summarise(per_user, lists=lists, num_items=base, num_resamples=num_resamples, seed=seed)
+    return Judged(name, per_user, summary, bound=bound)
+
+
+def num_candidates_of(allowed: Tensor | UserItems | None, num_items: int) -> int:
+    """Items that at least one user may be given: the base of coverage."""
+    if allowed is None:
+        return num_items
+    return torch.unique(allowed.items).numel() if isinstance(allowed, UserItems) else int(allowed.sum())
+
+
+def _check_cuts(ks: Sequence[int], length: int, num_items: int) -> None:
+    if not ks or min(ks) < 1:
+        raise ValueError(f"eval.ks must hold cuts of at least 1, got {list(ks)}")
+    if max(ks) > num_items:
+        raise ValueError(f"eval.ks asks for the first {max(ks)}, but the catalogue has {num_items} items: lower it")
+    if max(ks) > length:
+        raise ValueError(f"eval.ks asks for the first {max(ks)}, but the lists were made with n={length}: raise n")

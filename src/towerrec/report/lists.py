@@ -1,0 +1,140 @@
+"""List files of any system: `user_id`, `item_id` and `rank` or `score`, as CSV, TSV, Parquet or JSON lines."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from polars.exceptions import PolarsError
+from torch import Tensor
+
+from towerrec.ragged import TopN
+from towerrec.schema import ITEM_ID, USER_ID
+
+RANK = "rank"
+SCORE = "score"
+
+
+@dataclass(frozen=True)
+class ListFile:
+    """Lists of the judged users, and what the file held beside them.
+
+    Args:
+        lists: One list per judged user, in their order, empty where the file has none.
+        users_without_list: Judged users the file says nothing about; they count as missed.
+        users_not_judged: Users of the file that have nothing to be judged on.
+    """
+
+    lists: TopN
+    users_without_list: int
+    users_not_judged: int
+
+
+def read_lists(
+    path: Path, user_idx_B: Tensor, *, user_ids: pl.Series, item_ids: pl.Series, n: int
+) -> ListFile:
+    """Read the first n of every judged user's list.
+
+    Order is by `rank` where there is one, otherwise by `score`, largest first and equal ones by item row.
+
+    Args:
+        path: File of lists.
+        user_idx_B: Judged users.
+        user_ids: Id of every row of the user table.
+        item_ids: Id of every row of the item table.
+        n: Length of the lists returned; what a shorter list lacks is -1.
+
+    Raises:
+        ValueError: If the file or a column is missing, an id is not known, a value is missing, or a user has an item or
+            a rank twice.
+    """
+    frame = _with_rows(_read(path), path, user_ids=user_ids, item_ids=item_ids)
+    by_rank = RANK in frame.columns
+    order = [RANK] if by_rank else [SCORE, "item_idx"]
+    frame = frame.sort(["user_idx", *order], descending=[False, not by_rank] + [False] * (len(order) - 1))
+    _refuse_twice(frame, path, by_rank)
+    row_of_user = np.full(len(user_ids), -1)
+    row_of_user[user_idx_B.cpu().numpy()] = np.arange(len(user_idx_B))
+    frame = frame.with_columns(
+        row=pl.Series(row_of_user[frame["user_idx"].to_numpy()]),
+        place=pl.int_range(pl.len()).over("user_idx"),
+    )
+    users = frame.group_by("user_idx").agg(pl.col("row").first())
+    judged = users.filter(pl.col("row") >= 0).height
+    kept = frame.filter((pl.col("row") >= 0) & (pl.col("place") < n))
+    items = np.full((len(user_idx_B), n), -1, dtype=np.int64)
+    scores = np.full((len(user_idx_B), n), -np.inf, dtype=np.float32)
+    at = (kept["row"].to_numpy(), kept["place"].to_numpy())
+    items[at] = kept["item_idx"].to_numpy()
+    scores[at] = (kept[SCORE] if SCORE in kept.columns else -kept[RANK].cast(pl.Float32)).to_numpy()
+    lists = TopN(torch.from_numpy(items), torch.from_numpy(scores)).to(user_idx_B.device)
+    return ListFile(lists, len(user_idx_B) - judged, users.height - judged)
+
+
+def _read(path: Path) -> pl.DataFrame:
+    if not path.is_file():
+        raise ValueError(f"recommendations={path}: there is no such file")
+    try:
+        match path.suffix.lower():
+            case ".parquet":
+                frame = pl.read_parquet(path)
+            case ".csv":
+                frame = pl.read_csv(path, infer_schema_length=None)
+            case ".tsv":
+                frame = pl.read_csv(path, separator="\t", infer_schema_length=None)
+            case ".jsonl" | ".ndjson":
+                frame = pl.read_ndjson(path, infer_schema_length=None)
+            case other:
+                raise ValueError(f"{path}: ending {other!r} is not known; use .parquet, .csv, .tsv or .jsonl")
+    except PolarsError as error:
+        raise ValueError(f"{path} cannot be read as a list file: {error}") from error
+    missing = [c for c in (USER_ID, ITEM_ID) if c not in frame.columns]
+    if not missing and RANK not in frame.columns and SCORE not in frame.columns:
+        missing = [RANK]
+    for name in missing:
+        near = difflib.get_close_matches(name, frame.columns, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"{path} has no column {name!r}: {hint}A list file needs user_id, item_id and rank or score; "
+            f"this one has {', '.join(frame.columns)}"
+        )
+    if frame.height == 0:
+        raise ValueError(f"{path} holds no list: it has no rows")
+    return frame
+
+
+def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids: pl.Series) -> pl.DataFrame:
+    """Ids replaced by `user_idx` and `item_idx`, and the order column checked."""
+    order = RANK if RANK in frame.columns else SCORE
+    if not frame[order].dtype.is_numeric():
+        raise ValueError(f"{path}: column {order!r} must hold numbers, got {frame[order].dtype}")
+    if frame[order].is_null().any() or frame[order].cast(pl.Float64).is_nan().any():
+        raise ValueError(f"{path}: column {order!r} has rows without a value")
+    for name, ids, idx in ((USER_ID, user_ids, "user_idx"), (ITEM_ID, item_ids, "item_idx")):
+        known = pl.DataFrame({name: ids, idx: np.arange(len(ids))})
+        try:
+            frame = frame.with_columns(pl.col(name).cast(ids.dtype))
+        except PolarsError as error:
+            raise ValueError(f"{path}: the ids in {name!r} are not of the log's type {ids.dtype} ({error})") from error
+        frame = frame.join(known, on=name, how="left", maintain_order="left")
+        strange = frame.filter(pl.col(idx).is_null())[name].unique(maintain_order=True)
+        if len(strange):
+            some = ", ".join(str(value) for value in strange.head(5))
+            raise ValueError(
+                f"{path}: {len(strange):,} values of {name!r} are in no row of the log ({some}{', ...' * (len(strange) > 5)}): "
+                "judge lists made on the same data, or take these rows out"
+            )
+    extra = [SCORE] if SCORE in frame.columns and order == RANK and frame[SCORE].dtype.is_numeric() else []
+    return frame.select("user_idx", "item_idx", order, *extra)
+
+
+def _refuse_twice(frame: pl.DataFrame, path: Path, by_rank: bool) -> None:
+    keys = [("item_idx", "an item")] + ([(RANK, "a rank")] if by_rank else [])
+    for key, what in keys:
+        twice = frame.select("user_idx", key).is_duplicated().sum()
+        if twice:
+            raise ValueError(f"{path}: {twice:,} rows give a user {what} twice; a list holds each once")
