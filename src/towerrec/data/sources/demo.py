@@ -1,0 +1,77 @@
+"""The built-in log: simulated once, written in KuaiRec's own files, then read like KuaiRec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from tqdm import tqdm
+
+from towerrec.data.columns import missing_column
+from towerrec.data.sources.kuairec import KuaiRec
+from towerrec.data.sources.simulator import simulate
+from towerrec.data.sources.simulator.scales import ScaleName
+from towerrec.data.tables import Tables
+
+
+class Demo:
+    """A simulated log in the official layout.
+
+    Args:
+        demo: `scale` (`tiny`: seconds; `small`: the quickstart; `full`: KuaiRec's own size) and `seed`.
+        matrices: Which logs to read: `big`, `small` or both.
+        data_dir: The log is kept in `demo-<scale>-<seed>` below it.
+    """
+
+    name = "demo"
+
+    def __init__(
+        self,
+        *,
+        demo: Mapping[str, Any] | None = None,
+        matrices: list[str] | None = None,
+        data_dir: str = "data",
+    ) -> None:
+        given = {"scale": "small", "seed": 0} | dict(demo or {})
+        for key in given:
+            if key not in ("scale", "seed"):
+                raise missing_column(key, ("scale", "seed"), "data.demo")
+        if given["scale"] not in get_args(ScaleName):
+            raise ValueError(f"data.demo.scale must be one of {', '.join(get_args(ScaleName))}, got {given['scale']!r}")
+        if isinstance(given["seed"], bool) or not isinstance(given["seed"], int) or given["seed"] < 0:
+            raise ValueError(f"data.demo.seed must be a whole number, 0 or more, got {given['seed']!r}")
+        self.scale, self.seed = cast(ScaleName, given["scale"]), int(given["seed"])
+        self.folder = Path(data_dir).expanduser() / f"demo-{self.scale}-{self.seed}"
+        self._files = KuaiRec(root=str(self.folder), matrices=matrices)
+
+    def settings(self) -> dict[str, Any]:
+        return {"source": self.name, "matrices": self._files.matrices, "scale": self.scale, "seed": self.seed}
+
+    def files(self) -> list[Path]:
+        """The csv files, simulated first where they are not there yet."""
+        if not (self.folder / "data").is_dir():
+            self._simulate()
+        return self._files.files()
+
+    def read(self) -> Tables:
+        """The tables, as `KuaiRec` reads them."""
+        self.files()
+        return replace(self._files.read(), name=self.name)
+
+    def _simulate(self) -> None:
+        """The files appear all at once, so an interrupted simulation leaves nothing that reads as data."""
+        print(f"data=demo: simulating the {self.scale} log (seed {self.seed}) in {self.folder}, once", flush=True)
+        with tqdm(total=1.0, bar_format="{desc:<30} {bar} {percentage:3.0f} %", disable=None) as bar:
+
+            def show(file: str, share: float) -> None:
+                bar.set_description_str(file, refresh=False)
+                bar.update(share - bar.n)
+
+            try:
+                simulate(self.folder, scale=self.scale, seed=self.seed, progress=show)
+            except (OSError, ValueError):
+                # Another process may have finished the same log in the meantime: equal seeds give equal files.
+                if not (self.folder / "data").is_dir():
+                    raise

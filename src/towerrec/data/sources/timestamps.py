@@ -1,0 +1,91 @@
+"""Times in whatever form a log has them, as milliseconds since 1970."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from towerrec.schema import TIMESTAMP_MS
+
+UNITS_PER_MS: dict[str, float] = {"s": 0.001, "ms": 1, "us": 1_000, "ns": 1_000_000}
+SAMPLE_ROWS = 1000
+
+
+def timestamp_ms(sample: pl.Series, *, timezone: str, unit: str | None, where: str) -> pl.Expr:
+    """The expression that turns the column of this name into `timestamp_ms`, Int64, null where unknown.
+
+    Numbers are seconds, milliseconds, microseconds or nanoseconds by their size (or `unit`), or days such as
+    20200705. Text is ISO 8601; without an offset it is read in `timezone`.
+
+    Args:
+        sample: First non-null values of the column.
+        unit: One of s, ms, us, ns; None recognises it.
+        where: The column, for errors.
+
+    Raises:
+        ValueError: If the sample is none of these.
+    """
+    column = pl.col(sample.name)
+    if unit is not None and unit not in UNITS_PER_MS:
+        raise ValueError(f"data.timestamp_unit must be one of {', '.join(UNITS_PER_MS)} or null, got {unit!r}")
+    if sample.dtype.is_numeric():
+        if unit is None and _are_days(sample):
+            day = column.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d")
+            return _local(day.cast(pl.Datetime("ms")), timezone)
+        per_ms = UNITS_PER_MS[unit or _unit_by_size(sample)]
+        number = column.fill_nan(None) if sample.dtype.is_float() else column
+        if per_ms < 1:
+            return (number * round(1 / per_ms)).round().cast(pl.Int64).alias(TIMESTAMP_MS)
+        return (number if per_ms == 1 else number // int(per_ms)).cast(pl.Int64).alias(TIMESTAMP_MS)
+    if isinstance(sample.dtype, pl.Datetime):
+        if sample.dtype.time_zone is not None:
+            return column.dt.epoch("ms").alias(TIMESTAMP_MS)
+        return _local(column, timezone)
+    if sample.dtype == pl.Date:
+        return _local(column.cast(pl.Datetime("ms")), timezone)
+    if sample.dtype == pl.String:
+        return _from_text(sample, column, timezone, where)
+    raise ValueError(f"{where} holds {sample.dtype}, which is not a time: name another column")
+
+
+def _from_text(sample: pl.Series, column: pl.Expr, timezone: str, where: str) -> pl.Expr:
+    for parsed, zoned in (
+        (column.str.to_datetime(time_unit="ms"), False),
+        (column.str.to_datetime(time_unit="ms", time_zone="UTC"), True),
+        (column.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="ms"), True),
+        (column.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="ms"), True),
+        (column.str.to_date("%Y-%m-%d").cast(pl.Datetime("ms")), False),
+    ):
+        try:
+            sample.to_frame().select(parsed)
+        except pl.exceptions.PolarsError:
+            continue
+        return parsed.dt.epoch("ms").alias(TIMESTAMP_MS) if zoned else _local(parsed, timezone)
+    raise ValueError(
+        f"{where}: {sample[0]!r} is not a time that is understood: write numbers (seconds or milliseconds since 1970) "
+        "or ISO text such as 2020-08-30 20:15:00"
+    )
+
+
+def _local(moment: pl.Expr, timezone: str) -> pl.Expr:
+    # The hour that a clock change skips does not exist: null, like any unknown time.
+    zoned = moment.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+    return zoned.dt.epoch("ms").alias(TIMESTAMP_MS)
+
+
+def _are_days(sample: pl.Series) -> bool:
+    """Whole numbers that read as yyyymmdd; as seconds they would all lie in the year 1970."""
+    number = sample.drop_nans() if sample.dtype.is_float() else sample
+    whole = number.cast(pl.Int64)
+    if number.len() == 0 or (whole != number).any():
+        return False
+    month, day = whole // 100 % 100, whole % 100
+    return bool((whole.is_between(19700101, 21001231) & month.is_between(1, 12) & day.is_between(1, 31)).all())
+
+
+def _unit_by_size(sample: pl.Series) -> str:
+    numbers = sample.drop_nans() if sample.dtype.is_float() else sample
+    largest = float(numbers.abs().max() or 0)  # type: ignore[arg-type]
+    for unit, bound in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
+        if largest < bound:
+            return unit
+    return "ns"
