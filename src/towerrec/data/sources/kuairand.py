@@ -19,6 +19,7 @@ NEEDED = ("user_id", "video_id", "time_ms", "play_time_ms", "duration_ms")
 TYPES = {
     **dict.fromkeys(("user_id", "video_id", "time_ms", "play_time_ms", "duration_ms"), pl.Int64),
     **dict.fromkeys((*FLAGS, "is_rand", "tab"), pl.Int8),
+    "date": pl.Int32,
 }
 
 
@@ -99,7 +100,7 @@ class KuaiRand:
 
 def scan_log(path: Path, log: str) -> pl.LazyFrame:
     """One log file in canonical columns; the reactions keep their own names."""
-    frame = scan_file(path, types=TYPES)
+    frame = scan_file(path, types=TYPES, infer_rows=0)
     existing = frame.collect_schema().names()
     require_columns(NEEDED, existing, str(path))
     if is_empty(frame.select(NEEDED), path):

@@ -115,7 +115,7 @@ class KuaiRec:
 
 def scan_log(path: Path, matrix: str) -> pl.LazyFrame:
     """One matrix in canonical columns, in file order; `time` is left to the exact `timestamp`."""
-    frame = scan_file(existing_file(path, "data.root"), types=LOG_TYPES)
+    frame = scan_file(existing_file(path, "data.root"), types=LOG_TYPES, infer_rows=0)
     needed = [name for name in LOG_TYPES if name not in ("time", "date")]
     existing = frame.collect_schema().names()
     require_columns(needed, existing, str(path))

@@ -25,6 +25,12 @@ CAPTION_TYPES = {
 }
 STATIC = ("author_id", "music_id", "video_type", "upload_type")
 SIZES = ("video_width", "video_height")
+# Everything else in the daily features is a number: a length, a size or a counter.
+DAILY_TYPES = {
+    **dict.fromkeys(("video_id", "author_id", "music_id", "video_tag_id"), pl.Int64),
+    **dict.fromkeys(("video_type", "upload_type", "upload_dt", "visible_status", "video_tag_name"), pl.String),
+    "date": pl.String,
+}
 
 
 def items_table(folder: Path) -> pl.LazyFrame | None:
@@ -87,17 +93,17 @@ def scan_daily(path: Path) -> pl.LazyFrame:
     """`item_id`, `date` and the counters of that day: known only once the day is over."""
     daily = _scan(path)
     schema = daily.collect_schema()
-    aside = {"video_id", "date", "video_duration", "video_tag_id", *STATIC, *SIZES}
-    counters = [name for name, dtype in schema.items() if dtype.is_numeric() and name not in aside]
-    return daily.select(pl.col("video_id").alias(ITEM_ID), "date", pl.col(counters).cast(pl.Float64))
+    counters = [name for name in schema.names() if name not in {*DAILY_TYPES, "video_duration", *SIZES}]
+    return daily.select(pl.col("video_id").alias(ITEM_ID), "date", *counters)
 
 
 def _scan(path: Path) -> pl.LazyFrame:
     """The daily features with a real date."""
-    types = {"video_id": pl.Int64, "date": pl.String, "upload_dt": pl.String, "video_type": pl.String}
-    frame = scan_file(path, types=types)
-    existing = frame.collect_schema().names()
+    existing = scan_file(path, infer_rows=0).collect_schema().names()
     require_columns(["video_id", "date"], existing, str(path))
+    # Said, not guessed: some counters are empty for weeks before their first value.
+    types = {name: DAILY_TYPES.get(name, pl.Float64) for name in existing}
+    frame = scan_file(path, types=types, infer_rows=0)
     frame = frame.rename(
         {f: f"video_{f}" for f in ("width", "height") if f in existing and f"video_{f}" not in existing}
     )

@@ -36,6 +36,7 @@ def scan_file(
     separator: str | None = None,
     has_header: bool = True,
     types: Mapping[str, Any] | None = None,
+    infer_rows: int = INFER_ROWS,
     null_values: Sequence[str] = (),
     decimal_comma: bool = False,
 ) -> pl.LazyFrame:
@@ -59,7 +60,7 @@ def scan_file(
                 with_column_names=None if has_header else _numbered,
                 schema_overrides=dict(types or {}),
                 null_values=list(null_values) or None,
-                infer_schema_length=INFER_ROWS,
+                infer_schema_length=infer_rows,
                 decimal_comma=decimal_comma,
             )
         columns = frame.collect_schema().names()
