@@ -5,7 +5,9 @@ Shape letters: R rows, B rows of a batch, U users.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -92,7 +94,7 @@ class BatchLoader:
     def __iter__(self) -> Iterator[Batch]:
         order = self._order()
         bounds = self._bounds()
-        for start, end in zip(bounds, bounds[1:], strict=False):
+        for start, end in pairwise(bounds):
             yield self._batch(order, start, end)
 
     def _bounds(self) -> list[int]:
@@ -146,7 +148,8 @@ class UserLoader:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.user_idx = user_idx_U[rank::world_size].long()
         self.batch_size = batch_size
-        self.num_batches = -(-(-(-len(user_idx_U) // world_size)) // batch_size)
+        # The longest share decides: every process takes as many steps, the last one of some may be empty.
+        self.num_batches = math.ceil(math.ceil(len(user_idx_U) / world_size) / batch_size)
 
     def __len__(self) -> int:
         return self.num_batches

@@ -1,0 +1,142 @@
+"""Encoded tables on disk: .npy columns, Parquet ids, JSON for the rest. Nothing here is executable when loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from towerrec.data.encoders import Encoders
+from towerrec.schema import FeatureSchema, FeatureTable
+
+
+@dataclass
+class EncodedTables:
+    """Users and items of a log, encoded, with what is needed to name and show them.
+
+    Args:
+        schema: What the towers see.
+        encoders: How further users and items are encoded.
+        users: One row per user, in the order of `user_ids`.
+        items: One row per item, in the order of `item_ids`.
+        user_ids: Raw ids, ascending.
+        item_ids: Raw ids, ascending.
+        item_days: Day of each item by `age_days` feature, int32 [I], `time.NO_DAY` where unknown.
+        display: One row per item: `item_id` and texts to print beside it.
+        meta: Plain builtins: `data`, `label`, `split`, `positive`, `binary`, `inverse_name`, `candidates`, `as_of_ms`,
+            `timezone`, `fingerprint`.
+    """
+
+    schema: FeatureSchema
+    encoders: Encoders
+    users: FeatureTable
+    items: FeatureTable
+    user_ids: pl.Series
+    item_ids: pl.Series
+    item_days: dict[str, NDArray[np.int32]]
+    display: pl.DataFrame
+    meta: dict[str, Any]
+
+    @property
+    def data_name(self) -> str:
+        """Name of the data: `kuairec`, `demo`, ..."""
+        return str(self.meta["data"])
+
+    @property
+    def label_name(self) -> str:
+        return str(self.meta["label"])
+
+    @property
+    def positive(self) -> str:
+        """The label's own rule of what a positive is."""
+        return str(self.meta["positive"])
+
+    @property
+    def binary(self) -> bool:
+        """Whether every label is 0 or 1."""
+        return bool(self.meta["binary"])
+
+    @property
+    def inverse_name(self) -> str:
+        """How a predicted label becomes a raw value again: `identity` or `expm1`."""
+        return str(self.meta["inverse_name"])
+
+    @property
+    def candidates(self) -> str:
+        """What the split recommends to rank: `catalogue` or `observed`."""
+        return str(self.meta["candidates"])
+
+    @property
+    def as_of_ms(self) -> int | None:
+        """Latest timestamp of the training rows; None where they have none."""
+        value = self.meta["as_of_ms"]
+        return None if value is None else int(value)
+
+    @property
+    def timezone(self) -> str:
+        return str(self.meta["timezone"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of inputs and settings."""
+        return str(self.meta["fingerprint"])
+
+
+def save_tables(tables: EncodedTables, directory: Path) -> None:
+    """Write into an existing directory."""
+    for side, table in (("users", tables.users), ("items", tables.items)):
+        save_tensors(table.columns, directory / side)
+    save_tensors({name: torch.from_numpy(days) for name, days in tables.item_days.items()}, directory / "item_days")
+    tables.user_ids.to_frame("user_id").write_parquet(directory / "user_ids.parquet")
+    tables.item_ids.to_frame("item_id").write_parquet(directory / "item_ids.parquet")
+    tables.display.write_parquet(directory / "display.parquet")
+    _write_json(directory / "encoders.json", tables.encoders.to_dict())
+    _write_json(directory / "schema.json", tables.schema.to_dict())
+    _write_json(directory / "meta.json", tables.meta)
+
+
+def load_tables(directory: Path) -> EncodedTables:
+    """Read what `save_tables` wrote; tensors stay memory-mapped."""
+    schema = FeatureSchema.from_dict(read_json(directory / "schema.json"))
+    return EncodedTables(
+        schema=schema,
+        encoders=Encoders.from_dict(read_json(directory / "encoders.json")),
+        users=FeatureTable(load_tensors(directory / "users"), schema.num_users),
+        items=FeatureTable(load_tensors(directory / "items"), schema.num_items),
+        user_ids=pl.read_parquet(directory / "user_ids.parquet")["user_id"],
+        item_ids=pl.read_parquet(directory / "item_ids.parquet")["item_id"],
+        item_days={name: days.numpy() for name, days in load_tensors(directory / "item_days").items()},
+        display=pl.read_parquet(directory / "display.parquet"),
+        meta=read_json(directory / "meta.json"),
+    )
+
+
+def save_tensors(columns: Mapping[str, Tensor], directory: Path) -> None:
+    """One .npy per tensor, numbered; `columns.json` names them, for a feature's name need not suit a file system."""
+    directory.mkdir()
+    for number, column in enumerate(columns.values()):
+        np.save(directory / f"{number}.npy", column.numpy())
+    _write_json(directory / "columns.json", list(columns))
+
+
+def load_tensors(directory: Path) -> dict[str, Tensor]:
+    """Tensors by name, in the order they were saved."""
+    names = read_json(directory / "columns.json")
+    # Copy-on-write: torch wants a writable buffer, and nothing written to it may ever reach the file.
+    return {n: torch.from_numpy(np.load(directory / f"{i}.npy", mmap_mode="c")) for i, n in enumerate(names)}
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, plain: Any) -> None:
+    path.write_text(json.dumps(plain, ensure_ascii=False), encoding="utf-8")

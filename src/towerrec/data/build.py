@@ -1,0 +1,164 @@
+"""The work behind `prepare`: one log through cleaning, split, label and features into a store.
+
+Shape letters: R rows of the cleaned log that belong to a split, U users, I items.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from towerrec.data.artefacts import EncodedTables
+from towerrec.data.cleaning import Cleaning, clean
+from towerrec.data.encode import Log, encode_tables, first_unseen_day, row_context
+from towerrec.data.features import Columns, FeatureChoice, choose
+from towerrec.data.ids import index_of, known_ids
+from towerrec.data.labels import Label
+from towerrec.data.report import describe
+from towerrec.data.splits import Split
+from towerrec.data.store import NO_TIMESTAMP, InteractionStore
+from towerrec.data.tables import Source, Tables
+from towerrec.positive import positive_mask
+from towerrec.schema import ITEM_ID, LABEL, SPLIT, TIMESTAMP_MS, USER_ID, WATCH_RATIO
+
+
+def build(
+    store: Path,
+    *,
+    key: str,
+    source: Source,
+    cleaning: Cleaning,
+    split: Split,
+    label: Label,
+    choice: FeatureChoice,
+) -> tuple[EncodedTables, dict[str, Any]]:
+    """Write the store and return the encoded tables and the data report."""
+    clock = Clock()
+    tables = source.read()
+    users, items = _collected(tables.users), _collected(tables.items)
+    frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label)
+    clock.stage("read, clean, split, label")
+    user_ids, item_ids = known_ids(USER_ID, frame[USER_ID], users), known_ids(ITEM_ID, frame[ITEM_ID], items)
+    report = describe(
+        frame,
+        split=frame[SPLIT],
+        label=frame[LABEL],
+        positive=label.positive,
+        cleaning=counts,
+        name=tables.name,
+        timezone=tables.timezone,
+    )
+    log = to_arrays(frame, user_ids, item_ids)
+    del frame
+    clock.stage("report and index")
+    before = first_unseen_day(log, tables.timezone)
+    daily = _days_before(tables.item_daily, before)
+    has_time = bool((log.timestamp_ms != NO_TIMESTAMP).any())
+    columns = Columns(users, items, daily, has_time)
+    declared, left_out = choose(choice, columns)
+    encoded = encode_tables(
+        declared,
+        log,
+        tables,
+        users=users,
+        items=items,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        before=before,
+        positive=label.positive,
+    )
+    clock.stage("features")
+    encoded.meta |= {
+        "data": tables.name,
+        "label": label.name,
+        "split": split.name,
+        "positive": label.positive,
+        "binary": label.binary,
+        "inverse_name": label.inverse_name,
+        "candidates": split.candidates,
+        "fingerprint": key,
+    }
+    InteractionStore.write(
+        store,
+        split=log.split,
+        columns={name: getattr(log, name) for name in ("user_idx", "item_idx", "label", "timestamp_ms")},
+        context=row_context(encoded.encoders, log, encoded.item_days),
+        num_users=len(user_ids),
+        num_items=len(item_ids),
+    )
+    clock.stage("store")
+    report["features"] = {"used": [spec.name for spec in encoded.schema.features], "left_out": left_out}
+    report["seconds"] = clock.seconds
+    return encoded, report
+
+
+def labelled(tables: Tables, *, cleaning: Cleaning, split: Split, label: Label) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning."""
+    existing = tables.interactions.collect_schema().names()
+    optional = [name for name in (TIMESTAMP_MS, WATCH_RATIO) if name in existing]
+    wanted = list(dict.fromkeys([*optional, *label.columns, *split.columns]))
+    frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns)
+    codes = split.assign(frame)
+    if TIMESTAMP_MS not in frame.columns:
+        frame = frame.with_columns(pl.lit(None, dtype=pl.Int64).alias(TIMESTAMP_MS))
+    frame = frame.with_columns(codes.alias(SPLIT))
+    if (codes == 0).any():
+        frame = frame.filter(pl.col(SPLIT) != 0)
+        counts["rows outside the split"] = int((codes == 0).sum())
+    label.fit(frame.filter(pl.col(SPLIT) == 1))
+    frame = frame.with_columns(label.apply(frame).alias(LABEL))
+    check_positives(frame, label.positive)
+    kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in (WATCH_RATIO,) if c in frame.columns)]
+    return frame.select(kept), counts
+
+
+def check_positives(frame: pl.DataFrame, rule: str) -> None:
+    """Refuse a log in which nothing is a positive in training or test."""
+    positive = frame.select(pl.col(SPLIT), positive=positive_mask(pl.col(LABEL), rule))
+    found = dict(positive.group_by(SPLIT).agg(pl.col("positive").sum()).iter_rows())
+    for code, word in ((1, "train"), (3, "test")):
+        if not found.get(code):
+            raise ValueError(
+                f"no {word} row has a positive label ({rule}): choose another label, label.positive or split"
+            )
+
+
+def to_arrays(frame: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Log:
+    """Columns of the log as arrays, ids as table rows."""
+    return Log(
+        user_idx=index_of(user_ids, frame[USER_ID]),
+        item_idx=index_of(item_ids, frame[ITEM_ID]),
+        label=frame[LABEL].to_numpy(),
+        timestamp_ms=frame[TIMESTAMP_MS].fill_null(NO_TIMESTAMP).to_numpy(),
+        split=frame[SPLIT].to_numpy(),
+    )
+
+
+class Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def stage(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def _collected(frame: pl.LazyFrame | None) -> pl.DataFrame | None:
+    return None if frame is None else frame.collect()
+
+
+def _days_before(daily: pl.LazyFrame | None, before: datetime.date | None) -> tuple[str, ...]:
+    """Columns of the daily counters, none where no day lies before the split."""
+    if daily is None or before is None:
+        return ()
+    if not daily.select((pl.col("date") < before).any()).collect().item():
+        return ()
+    return tuple(daily.collect_schema().names())

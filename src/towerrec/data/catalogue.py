@@ -1,0 +1,144 @@
+"""What recommending needs of the data, in a folder of its own: encoded users and items, seen items, histories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.data.artefacts import EncodedTables, load_tables, load_tensors, save_tables, save_tensors
+from towerrec.data.cache import is_complete, write_directory
+from towerrec.data.history import UserHistory
+from towerrec.data.prepare import Prepared
+from towerrec.data.store import InteractionStore
+from towerrec.positive import positive_mask
+from towerrec.ragged import UserItems
+from towerrec.schema import FeatureTable
+
+
+@dataclass
+class Catalogue(EncodedTables):
+    """Encoded tables, what each user has seen, and what each user liked.
+
+    Args:
+        seen: Items of every user in training and validation rows.
+        history: Training positives of every user.
+        in_log: Which items have a row in the log, bool [I]: the candidates unless told otherwise. Side tables may
+            describe more.
+    """
+
+    seen: UserItems
+    history: UserHistory
+    in_log: Tensor
+
+
+def catalogue_of(prepared: Prepared) -> Catalogue:
+    """The catalogue of a prepared log."""
+    tables = {field.name: getattr(prepared, field.name) for field in fields(EncodedTables)}
+    return Catalogue(
+        **tables,
+        seen=prepared.store.seen("train", "val"),
+        history=train_history(prepared.store, prepared.positive),
+        in_log=prepared.store.in_log("item"),
+    )
+
+
+def train_history(store: InteractionStore, positive: str) -> UserHistory:
+    """The training rows whose label passes the rule, as histories."""
+    rows = store.rows("train")
+    kept = positive_mask(rows.label, positive)
+    return UserHistory.build(
+        rows.user_idx[kept], rows.item_idx[kept], rows.timestamp_ms[kept], num_users=store.num_users
+    )
+
+
+def save_catalogue(prepared: Prepared, directory: str | Path) -> None:
+    """Write the catalogue of a run; the folder is complete or not there."""
+    catalogue = catalogue_of(prepared)
+    write_directory(Path(directory), lambda temporary: _write(catalogue, temporary))
+
+
+def load_catalogue(directory: str | Path) -> Catalogue:
+    """Read a catalogue; large tensors stay memory-mapped.
+
+    Raises:
+        ValueError: If the folder is missing, incomplete or damaged.
+    """
+    path = Path(directory)
+    if not path.is_dir():
+        raise ValueError(f"{path}: there is no catalogue; give a run directory that train.py finished")
+    if not is_complete(path):
+        raise ValueError(
+            f"{path}: the catalogue is incomplete or damaged; train again, or copy the whole run directory"
+        )
+    packed = load_tensors(path / "packed")
+    tables = load_tables(path)
+    return Catalogue(
+        **tables.__dict__,
+        seen=UserItems(packed["seen_offsets"], packed["seen_items"].long(), tables.schema.num_items),
+        history=UserHistory(
+            items=packed["history_items"].long(),
+            key=packed["history_key"],
+            first=packed["history_first"],
+            first_timed=packed["history_first_timed"],
+            moments=packed["history_moments"],
+        ),
+        in_log=packed["in_log"],
+    )
+
+
+def with_items(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool = False) -> Catalogue:
+    """The catalogue with further items appended: candidates that nobody has seen.
+
+    Args:
+        catalogue: Stays as it is.
+        frame: `item_id` and the columns that the item features read.
+        allow_missing: Take absent columns as unknown instead of raising.
+
+    Raises:
+        ValueError: If an id is known already or occurs twice, or a column is missing.
+    """
+    ids = frame["item_id"].cast(catalogue.item_ids.dtype)
+    known = ids.filter(ids.is_in(catalogue.item_ids.implode()))
+    if len(known) or ids.is_duplicated().any() or ids.null_count():
+        raise ValueError(
+            f"new items must have ids that are new, filled and distinct; known: {known.head(3).to_list()}, "
+            f"twice: {ids.filter(ids.is_duplicated()).unique().head(3).to_list()}, empty: {ids.null_count()}"
+        )
+    extra = catalogue.encoders.encode("item", frame, allow_missing=allow_missing)
+    columns = {name: torch.cat([column, extra.columns[name]]) for name, column in catalogue.items.columns.items()}
+    num_items = catalogue.items.num_rows + frame.height
+    grown = {field.name: getattr(catalogue, field.name) for field in fields(Catalogue)}
+    texts = [name for name in catalogue.display.columns if name in frame.columns and name != "item_id"]
+    grown |= {
+        "items": FeatureTable(columns, num_items),
+        "item_ids": pl.concat([catalogue.item_ids, ids.alias("item_id")]),
+        "item_days": catalogue.encoders.grow_item_days(catalogue.item_days, frame),
+        "display": pl.concat(
+            [catalogue.display, frame.select(ids.alias("item_id"), pl.col(texts).cast(pl.String))], how="diagonal"
+        ),
+        "seen": UserItems(catalogue.seen.offsets, catalogue.seen.items, num_items),
+        "in_log": torch.cat([catalogue.in_log, torch.ones(frame.height, dtype=torch.bool)]),
+    }
+    return Catalogue(**grown)
+
+
+def _write(catalogue: Catalogue, directory: Path) -> None:
+    save_tables(catalogue, directory)
+    history = catalogue.history
+    save_tensors(
+        {
+            "seen_offsets": catalogue.seen.offsets,
+            "seen_items": catalogue.seen.items.int(),
+            "history_items": history.items.int(),
+            "history_key": history.key,
+            "history_first": history.first,
+            "history_first_timed": history.first_timed,
+            "history_moments": history.moments,
+            "in_log": catalogue.in_log,
+        },
+        directory / "packed",
+    )

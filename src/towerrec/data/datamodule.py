@@ -1,0 +1,177 @@
+"""The data side of Lightning: prepares the log once and hands out loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from towerrec.data.catalogue import train_history
+from towerrec.data.cleaning import Cleaning
+from towerrec.data.history import UserHistory
+from towerrec.data.labels import Label
+from towerrec.data.loader import BatchLoader, UserLoader
+from towerrec.data.prepare import Prepared, prepare
+from towerrec.data.splits import Split
+from towerrec.data.store import Rows
+from towerrec.data.tables import Source
+
+
+class RetrievalDataModule(L.LightningDataModule):
+    """Loaders of whole batches over a prepared log.
+
+    Validation and test hand out two loaders: chunks of users (int64 [B]) that have a positive there, for ranking, and
+    batches of rows, for pointwise errors.
+
+    Args:
+        source: Where the tables come from.
+        split: Which rows teach, tune and judge.
+        label: What is learnt.
+        features: The `features` group of the config, plain builtins.
+        cache_dir: Holds prepared logs.
+        cleaning: Which rows leave the log; None takes every default.
+        batch_size: Training rows per step and process.
+        eval_users: Users ranked at once.
+        eval_rows: Rows predicted at once.
+        history_length: Recent positives handed over with each row.
+        resident: Keep the rows on the training device; None: on a GPU whose free memory holds them three times.
+        rows: Train on `all` rows, or only on the `positives`.
+        positive: Rule of a positive in validation and test; None takes the label's.
+        seed: Of the order of training rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        split: Split,
+        label: Label,
+        features: Mapping[str, Any],
+        cache_dir: str,
+        cleaning: Cleaning | None = None,
+        batch_size: int = 4096,
+        eval_users: int = 1024,
+        eval_rows: int = 65536,
+        history_length: int = 0,
+        resident: bool | None = None,
+        rows: str = "all",
+        positive: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self._inputs: dict[str, Any] = {
+            "source": source,
+            "split": split,
+            "label": label,
+            "features": dict(features),
+            "cache_dir": cache_dir,
+            "cleaning": cleaning,
+        }
+        self.save_hyperparameters(
+            {
+                "batch_size": batch_size,
+                "eval_users": eval_users,
+                "eval_rows": eval_rows,
+                "history_length": history_length,
+                "resident": resident,
+                "rows": rows,
+                "positive": positive,
+                "seed": seed,
+            }
+        )
+        self._prepared: Prepared | None = None
+        self._history: UserHistory | None = None
+
+    @property
+    def prepared(self) -> Prepared:
+        """The prepared log; made on first use."""
+        if self._prepared is None:
+            self._prepared = prepare(**self._inputs)
+        return self._prepared
+
+    @property
+    def positive(self) -> str:
+        """The rule of a positive in validation and test."""
+        given: str | None = self.hparams["positive"]
+        return self.prepared.positive if given is None else given
+
+    @property
+    def history(self) -> UserHistory:
+        """Training positives of every user."""
+        if self._history is None:
+            self._history = train_history(self.prepared.store, self.prepared.positive)
+        return self._history
+
+    def prepare_data(self) -> None:
+        """Fill the cache (one process per machine)."""
+        prepare(**self._inputs)
+
+    def setup(self, stage: str) -> None:
+        """Open the cache (every process)."""
+        assert self.prepared.schema.num_users > 0
+
+    def train_dataloader(self) -> BatchLoader:
+        """Batches of training rows in an order that each epoch draws anew."""
+        return self._row_loader("train", self.hparams["batch_size"], shuffle=True, kind=self.hparams["rows"])
+
+    def val_dataloader(self) -> list[UserLoader | BatchLoader]:
+        """Users with a validation positive, and validation rows; nothing where the split has no validation rows."""
+        return self.eval_loaders("val")
+
+    def test_dataloader(self) -> list[UserLoader | BatchLoader]:
+        """Users with a test positive, and test rows."""
+        return self.eval_loaders("test")
+
+    def eval_loaders(self, split: str) -> list[UserLoader | BatchLoader]:
+        """The two loaders of a held-out split, an empty list where it has no rows."""
+        if self.prepared.store.num_rows(split) == 0:
+            return []
+        users = UserLoader(
+            self.users_with_positives(split),
+            batch_size=self.hparams["eval_users"],
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+        return [users, self._row_loader(split, self.hparams["eval_rows"], shuffle=False, kind="all")]
+
+    def users_with_positives(self, split: str) -> Tensor:
+        """Users that can be judged by a split, ascending, int64 [U]."""
+        return self.prepared.store.positives(split, self.positive).counts.nonzero()[:, 0]
+
+    def _row_loader(self, split: str, batch_size: int, *, shuffle: bool, kind: str) -> BatchLoader:
+        length: int = self.hparams["history_length"]
+        rows = self._placed(self.prepared.store.rows(split))
+        return BatchLoader(
+            rows,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=self.hparams["seed"],
+            kind=kind,
+            positive=self.prepared.positive,
+            history=self.history.to(rows.label.device) if length > 0 else None,
+            history_length=length,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
+
+    def _placed(self, rows: Rows) -> Rows:
+        device = self._device
+        resident: bool | None = self.hparams["resident"]
+        if resident is None:
+            resident = device.type == "cuda" and 3 * rows.num_bytes < torch.cuda.mem_get_info(device)[0]
+        return rows.to(device) if resident else rows
+
+    @property
+    def _device(self) -> torch.device:
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+
+    @property
+    def _rank(self) -> int:
+        return 0 if self.trainer is None else self.trainer.global_rank
+
+    @property
+    def _world_size(self) -> int:
+        return 1 if self.trainer is None else self.trainer.world_size

@@ -1,0 +1,121 @@
+"""From a source to everything a run needs: read, clean, split, label, encode, store; once, then from the cache."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from towerrec.data.artefacts import EncodedTables, load_tables, read_json, save_tables
+from towerrec.data.build import build
+from towerrec.data.cache import cached
+from towerrec.data.cleaning import Cleaning
+from towerrec.data.features import FeatureChoice
+from towerrec.data.labels import Label
+from towerrec.data.splits import Split
+from towerrec.data.store import InteractionStore
+from towerrec.data.tables import Source
+from towerrec.schema import fingerprint
+
+# Goes up with any change of what is cached or of how it is computed.
+CACHE_VERSION = 1
+
+
+@dataclass
+class Prepared(EncodedTables):
+    """Encoded tables, the packed log and the data report.
+
+    Args:
+        store: The log.
+        report: The data report, plain builtins.
+        directory: Where all of it is cached.
+        from_cache: Whether it was there before.
+        seconds: Time it took to come by it.
+    """
+
+    store: InteractionStore
+    report: dict[str, Any]
+    directory: Path
+    from_cache: bool
+    seconds: float
+
+
+def prepare(
+    *,
+    source: Source,
+    cleaning: Cleaning | None = None,
+    split: Split,
+    label: Label,
+    features: Mapping[str, Any],
+    cache_dir: str | Path,
+) -> Prepared:
+    """Prepare a log, or open what an equal call left in the cache.
+
+    Args:
+        source: Where the tables come from.
+        cleaning: Which rows leave the log; None takes every default.
+        split: Which rows teach, tune and judge.
+        label: What is learnt.
+        features: The `features` group of the config, plain builtins, see `features.FeatureChoice`.
+        cache_dir: Holds one directory per fingerprint of input files and settings.
+
+    Raises:
+        ValueError: Bad input or settings; the message says what to do.
+        OSError: The cache cannot be written; nothing is left behind.
+    """
+    start = time.perf_counter()
+    choice = FeatureChoice.from_plain(features)
+    rules = cleaning or Cleaning()
+    key = cache_key(source=source, cleaning=rules, split=split, label=label, features=features, choice=choice)
+    work = partial(build, key=key, source=source, cleaning=rules, split=split, label=label, choice=choice)
+    directory, from_cache = cached(Path(cache_dir), key, partial(_fill, work))
+    tables = load_tables(directory)
+    return Prepared(
+        **tables.__dict__,
+        store=InteractionStore.open(directory / "store"),
+        report=read_json(directory / "report.json"),
+        directory=directory,
+        from_cache=from_cache,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def cache_key(
+    *,
+    source: Source,
+    cleaning: Cleaning,
+    split: Split,
+    label: Label,
+    features: Mapping[str, Any],
+    choice: FeatureChoice,
+) -> str:
+    """Fingerprint of the input files (path, size, time of change) and of every setting."""
+    files = [*source.files(), *(Path(path) for path in choice.files())]
+    return fingerprint(
+        {
+            "version": CACHE_VERSION,
+            "files": [_stamp(path) for path in files],
+            "source": [type(source).__qualname__, source.name, source.settings()],
+            "cleaning": cleaning.settings(),
+            "split": [type(split).__qualname__, split.settings(), split.candidates],
+            "label": [type(label).__qualname__, label.settings(), label.positive],
+            "features": dict(features),
+        }
+    )
+
+
+def _stamp(path: Path) -> list[Any]:
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _fill(work: partial[tuple[EncodedTables, dict[str, Any]]], directory: Path) -> None:
+    tables, report = work(directory / "store")
+    save_tables(tables, directory)
+    (directory / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -1,0 +1,86 @@
+"""Features of the moment of a row: hour, weekday, and age of the item; read in the time zone of the log.
+
+Shape letter: N rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from towerrec.data.store import NO_TIMESTAMP
+from towerrec.schema import FIRST, UNKNOWN
+
+NO_DAY = -(2**31)
+"""Stands where the day of an item is not known."""
+
+
+@dataclass(frozen=True)
+class LocalTime:
+    """Calendar of rows: `day` int32 days since 1970-01-01, `hour` 0..23, `weekday` 0 (Monday) .. 6, all [N].
+
+    Rows without time hold `NO_DAY` and -1.
+    """
+
+    day: NDArray[np.int32]
+    hour: NDArray[np.int16]
+    weekday: NDArray[np.int16]
+
+
+def local_time(timestamp_ms: NDArray[np.int64], timezone: str) -> LocalTime:
+    """Read moments in a time zone; the zone's own rules (summer time) hold."""
+    moments = pl.Series("at", timestamp_ms)
+    local = (
+        pl.when(pl.col("at") != NO_TIMESTAMP)
+        .then(pl.col("at"))
+        .cast(pl.Datetime("ms"))
+        .dt.replace_time_zone("UTC")
+        .dt.convert_time_zone(timezone)
+    )
+    try:
+        parts = pl.DataFrame(moments).select(
+            day=local.dt.date().to_physical().fill_null(NO_DAY).cast(pl.Int32),
+            hour=local.dt.hour().cast(pl.Int16).fill_null(-1),
+            weekday=(local.dt.weekday().cast(pl.Int16) - 1).fill_null(-1),
+        )
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"time zone {timezone!r} cannot be used: {error}") from error
+    return LocalTime(parts["day"].to_numpy(), parts["hour"].to_numpy(), parts["weekday"].to_numpy())
+
+
+def as_category(value: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """0, 1, 2, ... as indices of a vocabulary; -1 is unknown."""
+    return np.where(value < 0, UNKNOWN, value + FIRST).astype(np.uint8)
+
+
+def days_of(column: pl.Series) -> NDArray[np.int32]:
+    """A column of dates, datetimes, ISO texts or yyyymmdd numbers as days since 1970-01-01, `NO_DAY` where unknown.
+
+    Raises:
+        ValueError: If the column holds something else.
+    """
+    dates = column
+    if column.dtype.is_numeric():
+        text = column.cast(pl.Int64, strict=False).cast(pl.String)
+        dates = text.str.to_date("%Y%m%d", strict=False)
+    elif column.dtype == pl.String:
+        dates = column.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
+    elif column.dtype == pl.Date or isinstance(column.dtype, pl.Datetime):
+        dates = column.cast(pl.Date)
+    else:
+        raise ValueError(f"column {column.name!r} holds {column.dtype}, a date is needed")
+    if dates.null_count() == len(dates) and column.null_count() < len(column):
+        raise ValueError(
+            f"column {column.name!r} cannot be read as dates: write them as 2020-07-31 or 20200731, "
+            f"got {column.drop_nulls().head(3).to_list()}"
+        )
+    return dates.to_physical().fill_null(NO_DAY).cast(pl.Int32).to_numpy()
+
+
+def ages(day: NDArray[np.int32], item_day: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Whole days from the item's day to the row's, never below 0; -1 where one of them is not known."""
+    known = (day != NO_DAY) & (item_day != NO_DAY)
+    return np.where(known, np.maximum(day.astype(np.int64) - item_day, 0), -1).astype(np.int32)
