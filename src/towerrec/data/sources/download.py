@@ -12,7 +12,8 @@ import pooch
 import requests
 from tqdm import tqdm
 
-CHUNK = 2**20
+# Small, because what a broken connection had of a chunk is lost.
+CHUNK = 2**14
 BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 
 

@@ -42,8 +42,8 @@ def scan_file(
 ) -> pl.LazyFrame:
     """A lazy frame over CSV, TSV (gzip or not) or Parquet, by the ending of the file.
 
-    Only LF ends a line, so a carriage return inside a field stays part of it. Header-less columns are `column_1`,
-    `column_2`, ...
+    Only LF ends a line, so a carriage return inside a field stays part of it (at the very end of a field it counts as
+    white space and goes). Header-less columns are `column_1`, `column_2`, ...
 
     Raises:
         ValueError: If the ending says nothing and no separator is given, or the file cannot be understood.
