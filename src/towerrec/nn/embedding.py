@@ -1,0 +1,219 @@
+"""Feature columns to vectors: embeddings of categoricals, pooled embeddings of lists, numbers as they are.
+
+All categorical features of one width share one table with offsets, so that a row of twenty features is one gather.
+
+Shape letters: N rows of a table, R rows encoded, F features, L values of a list, W embedding width, X dense width,
+E encoded width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch import device as Device
+
+from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
+
+
+@dataclass
+class PackedFeatures:
+    """Checked feature columns in the layout the encoder reads: packed once, gathered in every step.
+
+    `id_N` int64 [N] or None; `index[width]` int64 [N, F] with table offsets added; `lists[name]` int64 [N, L];
+    `dense_NX` float32 [N, X] or None.
+    """
+
+    id_N: Tensor | None
+    index: dict[int, Tensor]
+    lists: dict[str, Tensor]
+    dense_NX: Tensor | None
+    num_rows: int
+
+    def gather(self, idx_R: Tensor) -> PackedFeatures:
+        """Rows `idx_R`."""
+        return PackedFeatures(
+            id_N=None if self.id_N is None else self.id_N.index_select(0, idx_R),
+            index={width: index_NF.index_select(0, idx_R) for width, index_NF in self.index.items()},
+            lists={name: list_NL.index_select(0, idx_R) for name, list_NL in self.lists.items()},
+            dense_NX=None if self.dense_NX is None else self.dense_NX.index_select(0, idx_R),
+            num_rows=idx_R.shape[0],
+        )
+
+    def beside(self, other: PackedFeatures) -> PackedFeatures:
+        """The features of both, row by row: those of the table first, then those of the interaction."""
+        widths = sorted({*self.index, *other.index})
+        dense = [part.dense_NX for part in (self, other) if part.dense_NX is not None]
+        return PackedFeatures(
+            id_N=self.id_N,
+            index={w: torch.cat([p.index[w] for p in (self, other) if w in p.index], dim=1) for w in widths},
+            lists=self.lists | other.lists,
+            dense_NX=torch.cat(dense, dim=1) if dense else None,
+            num_rows=self.num_rows,
+        )
+
+    def to(self, device: Device | str) -> PackedFeatures:
+        return PackedFeatures(
+            id_N=None if self.id_N is None else self.id_N.to(device),
+            index={width: index_NF.to(device) for width, index_NF in self.index.items()},
+            lists={name: list_NL.to(device) for name, list_NL in self.lists.items()},
+            dense_NX=None if self.dense_NX is None else self.dense_NX.to(device),
+            num_rows=self.num_rows,
+        )
+
+
+class FeatureEncoder(nn.Module):
+    """Concatenates the embeddings of all features of one tower (the id apart, see `Tower`).
+
+    Args:
+        specs: Features of the tower without its id; context features included.
+        width: Embedding width of categorical and list features.
+        widths: Other widths for some features, by name.
+        pooling: How the embeddings of a list become one: `mean`, `sum`, or `sqrt` (sum over root of the length).
+        init_std: Standard deviation of the initial embeddings. Padding and unknown start at zero: what training never
+            sees adds nothing.
+
+    Raises:
+        ValueError: An unknown name in `widths`, an unknown pooling.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[FeatureSpec],
+        *,
+        width: int,
+        widths: Mapping[str, int],
+        pooling: str,
+        init_std: float,
+    ) -> None:
+        super().__init__()
+        if pooling not in ("mean", "sum", "sqrt"):
+            raise ValueError(f"model.pooling must be mean, sum or sqrt, got {pooling!r}")
+        self.pooling = pooling
+        self.specs = tuple(specs)
+        self.width_of = {s.name: widths.get(s.name, width) for s in self.specs if s.kind in ("categorical", "multi")}
+        self.offsets: dict[str, int] = {}
+        rows: dict[int, int] = {}
+        # Table features before context features: the order in which `beside` puts them together.
+        self.ordered = tuple(sorted(self.specs, key=lambda spec: spec.context))
+        for spec in self.ordered:
+            if spec.kind == "categorical":
+                at = self.width_of[spec.name]
+                self.offsets[spec.name] = rows.get(at, 0)
+                rows[at] = rows.get(at, 0) + spec.cardinality
+        self.tables = nn.ParameterDict({str(w): nn.Parameter(torch.empty(n, w)) for w, n in sorted(rows.items())})
+        self.list_tables = nn.ParameterDict(
+            {s.name: nn.Parameter(torch.empty(s.cardinality, self.width_of[s.name])) for s in self._of("multi")}
+        )
+        self.reset_parameters(init_std)
+
+    def _of(self, kind: str) -> tuple[FeatureSpec, ...]:
+        return tuple(spec for spec in self.ordered if spec.kind == kind)
+
+    @property
+    def out_width(self) -> int:
+        """E, the width of the encoding."""
+        return sum(self.width_of.get(spec.name, spec.width) for spec in self.specs)
+
+    @torch.no_grad()
+    def reset_parameters(self, init_std: float) -> None:
+        for table in (*self.tables.values(), *self.list_tables.values()):
+            table.normal_(0.0, init_std)
+        for spec in self._of("categorical"):
+            first = self.offsets[spec.name]
+            self.tables[str(self.width_of[spec.name])][first : first + FIRST] = 0.0
+        for table in self.list_tables.values():
+            table[:FIRST] = 0.0
+
+    def pack(self, columns: Mapping[str, Tensor], *, context: bool, num_rows: int, device: Device) -> PackedFeatures:
+        """Lay columns out for `forward`.
+
+        Args:
+            columns: Feature columns by name; others are ignored. A context column may be absent: it is then unknown.
+            context: Whether to pack the context features or those of the table.
+            num_rows: Rows of every column.
+            device: Where absent columns are made.
+
+        Raises:
+            ValueError: A table column is missing or holds an index beyond the cardinality.
+        """
+        index: dict[int, list[Tensor]] = {}
+        lists: dict[str, Tensor] = {}
+        dense: list[Tensor] = []
+        for spec in self.ordered:
+            if spec.context != context:
+                continue
+            column = columns.get(spec.name)
+            if column is None:
+                column = _absent(spec, num_rows, device)
+            elif not context:
+                _check_range(spec, column)
+            if spec.kind == "categorical":
+                index.setdefault(self.width_of[spec.name], []).append(column.long() + self.offsets[spec.name])
+            elif spec.kind == "multi":
+                lists[spec.name] = column.long()
+            else:
+                dense.append(column.float().view(num_rows, spec.width))
+        return PackedFeatures(
+            id_N=None,
+            index={width: torch.stack(part, dim=1) for width, part in index.items()},
+            lists=lists,
+            dense_NX=torch.cat(dense, dim=1) if dense else None,
+            num_rows=num_rows,
+        )
+
+    def without_context(self, packed: PackedFeatures, dropped_R: Tensor) -> PackedFeatures:
+        """Context features set to unknown in the rows of `dropped_R` (bool [R])."""
+        unknown = self.pack({}, context=True, num_rows=packed.num_rows, device=dropped_R.device)
+        keep = ~dropped_R[:, None]
+        index = {w: torch.where(keep, index_RF, unknown.index[w]) for w, index_RF in packed.index.items()}
+        dense = None if packed.dense_NX is None else packed.dense_NX * keep
+        return PackedFeatures(None, index, packed.lists, dense, packed.num_rows)
+
+    def forward(self, packed: PackedFeatures) -> Tensor:
+        """Encoding [R, E]."""
+        parts: list[Tensor] = []
+        for width, index_RF in packed.index.items():
+            # index_select: its backward adds rows several times faster on a CPU than that of F.embedding.
+            rows = self.tables[str(width)].index_select(0, index_RF.reshape(-1))
+            parts.append(rows.view(packed.num_rows, -1))
+        for name, list_RL in packed.lists.items():
+            parts.append(pooled(self.list_tables[name], list_RL, self.pooling))
+        if packed.dense_NX is not None:
+            parts.append(packed.dense_NX)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def pooled(table: Tensor, list_RL: Tensor, pooling: str) -> Tensor:
+    """Embeddings of lists [R, W]; padding (index 0) never contributes, an empty list is zero."""
+    if pooling == "mean":
+        return F.embedding_bag(list_RL, table, mode="mean", padding_idx=0)
+    total_RW = F.embedding_bag(list_RL, table, mode="sum", padding_idx=0)
+    if pooling == "sum":
+        return total_RW
+    return total_RW * (list_RL != 0).sum(1, keepdim=True).clamp(min=1).rsqrt()
+
+
+def _absent(spec: FeatureSpec, num_rows: int, device: Device) -> Tensor:
+    if not spec.context:
+        raise ValueError(
+            f"{spec.side} feature {spec.name!r} is missing, but the model was built with it: encode the {spec.side}s "
+            "with the encoders of the same run"
+        )
+    if spec.kind == "categorical":
+        return torch.full((num_rows,), UNKNOWN, dtype=torch.int64, device=device)
+    return torch.zeros(num_rows, device=device)
+
+
+def _check_range(spec: FeatureSpec, column: Tensor) -> None:
+    """Refuse an index that would read a neighbour's row: the offset hides it from PyTorch's own check."""
+    if spec.kind in ("categorical", "multi") and column.numel():
+        low, high = int(column.min()), int(column.max())
+        if low < 0 or high >= spec.cardinality:
+            raise ValueError(
+                f"{spec.side} feature {spec.name!r} holds the index {high if low >= 0 else low}, the schema allows "
+                f"0..{spec.cardinality - 1}: encode the table with the encoders of the same run"
+            )

@@ -1,0 +1,249 @@
+"""The two-tower model: a user vector, an item vector, and their dot product as the score.
+
+Biases and scale are folded into the vectors: `[s u, b_u + b, 1] . [v, 1, b_i] = s u.v + b_u + b_i + b`, so whatever
+serves the vectors needs nothing but a dot product.
+
+Shape letters: N rows of a table, R rows encoded, B rows scored, D width of the tower outputs, V width of the vectors
+(D, or D + 2 where a bias is folded in), H history length.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from towerrec.nn.embedding import PackedFeatures
+from towerrec.nn.history import HistoryPool
+from towerrec.nn.towers import Tower
+from towerrec.schema import ITEM_ID, USER_ID, FeatureSchema, FeatureTable, Side
+
+
+class TwoTower(nn.Module):
+    """Two towers over the features of a schema.
+
+    Args:
+        schema: The features; `user_id` and `item_id` among them are the ids.
+        embedding_dim: Width of the tower outputs (two more where a bias is folded in).
+        use_ids: Read the ids; without, only features speak.
+        use_features: Read the other features; without, ids alone are matrix factorisation.
+        feature_dim: Embedding width of a categorical or list feature.
+        feature_dims: Other widths for some features, by name.
+        user_hidden: Widths of the hidden layers of the user tower.
+        item_hidden: The same of the item tower.
+        activation: `relu`, `gelu`, `silu`, `tanh` or `none`.
+        norm: `none`, `layer` or `batch`, before each activation. Batch statistics are over the distinct rows.
+        dropout: Of the hidden layers.
+        output_activation: Whether the activation also follows the output layers.
+        residual_id: Add the id's own vector to the output; otherwise the id is a feature of width `feature_dim`.
+        user_bias: A bias per user: from the id and linearly from the features.
+        item_bias: The same per item.
+        global_bias: One bias for all.
+        similarity: `dot`, or `cosine` of the tower outputs times `scale`.
+        scale: Initial factor of the cosine.
+        learn_scale: Whether that factor is learned.
+        id_dropout: Share of rows whose id is hidden in training, for rows whose id is not known later.
+        context_dropout: Share of rows whose context is hidden in training, for requests without a context.
+        pooling: Embeddings of a list feature: `mean`, `sum` or `sqrt`.
+        history_dim: Width of the embeddings of the user's history, 0 for none (needs `loader.history_length`).
+        history_dropout: Share of the history hidden in training.
+        init_std: Standard deviation of the initial embeddings.
+
+    Raises:
+        ValueError: A value out of its range, an unknown feature in `feature_dims`, a tower without any input.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        *,
+        embedding_dim: int = 64,
+        use_ids: bool = True,
+        use_features: bool = True,
+        feature_dim: int = 8,
+        feature_dims: Mapping[str, int] | None = None,
+        user_hidden: Sequence[int] = (128,),
+        item_hidden: Sequence[int] = (128,),
+        activation: str = "relu",
+        norm: str = "none",
+        dropout: float = 0.0,
+        output_activation: bool = False,
+        residual_id: bool = True,
+        user_bias: bool = True,
+        item_bias: bool = True,
+        global_bias: bool = True,
+        similarity: str = "dot",
+        scale: float = 1.0,
+        learn_scale: bool = True,
+        id_dropout: float = 0.0,
+        context_dropout: float = 0.1,
+        pooling: str = "mean",
+        history_dim: int = 0,
+        history_dropout: float = 0.0,
+        init_std: float = 0.05,
+    ) -> None:
+        super().__init__()
+        if similarity not in ("dot", "cosine"):
+            raise ValueError(f"model.similarity must be dot or cosine, got {similarity!r}")
+        if scale <= 0.0:
+            raise ValueError(f"model.scale must be above 0, got {scale}")
+        if history_dim < 0 or min(embedding_dim, feature_dim) < 1:
+            raise ValueError("model.embedding_dim and model.feature_dim must be at least 1, model.history_dim at least 0")
+        for key, share in (("id_dropout", id_dropout), ("context_dropout", context_dropout)):
+            if not 0.0 <= share < 1.0:
+                raise ValueError(f"model.{key} must be in [0, 1), got {share}")
+        self.schema, self.similarity = schema, similarity
+        widths = dict(feature_dims or {})
+        _check_widths(widths, schema)
+
+        def tower(side: Side, hidden: Sequence[int], bias: bool, history: HistoryPool | None) -> Tower:
+            id_name = USER_ID if side == "user" else ITEM_ID
+            specs = schema.side(side)
+            ids = [spec for spec in specs if spec.name == id_name] if use_ids else []
+            features = [spec for spec in specs if spec.name != id_name] if use_features else []
+            if not ids and not features and history is None:
+                raise ValueError(
+                    f"the {side} tower has no input: the schema gives it {[s.name for s in specs] or 'no features'}, with "
+                    f"model.use_ids={use_ids} and model.use_features={use_features}; choose other features or another model"
+                )
+            return Tower(
+                features,
+                id_spec=ids[0] if ids else None,
+                history=history,
+                embedding_dim=embedding_dim,
+                feature_dim=feature_dim,
+                feature_dims=widths,
+                hidden=hidden,
+                activation=activation,
+                norm=norm,
+                dropout=dropout,
+                output_activation=output_activation,
+                bias=bias,
+                residual_id=residual_id,
+                id_dropout=id_dropout,
+                context_dropout=context_dropout,
+                pooling=pooling,
+                init_std=init_std,
+            )
+
+        pool = None
+        if history_dim:
+            pool = HistoryPool(schema.num_items, width=history_dim, dropout=history_dropout, init_std=init_std)
+        self.user_tower = tower("user", user_hidden, user_bias, pool)
+        self.item_tower = tower("item", item_hidden, item_bias, None)
+        self.global_bias = nn.Parameter(torch.zeros(())) if global_bias else None
+        self.log_scale = None
+        if similarity == "cosine":
+            self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=learn_scale)
+        self.folds_bias = user_bias or item_bias or global_bias
+
+    @property
+    def reads_history(self) -> bool:
+        return self.user_tower.history is not None
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    def pack(self, side: Side, table: FeatureTable) -> PackedFeatures:
+        """Check and lay out a whole feature table once, to be gathered from in every step."""
+        tower = self.user_tower if side == "user" else self.item_tower
+        device = next(iter(table.columns.values())).device if table.columns else self.device
+        return tower.pack(table.columns, num_rows=table.num_rows, device=device)
+
+    def user_vectors(
+        self, packed: PackedFeatures, *, context: Mapping[str, Tensor] | None = None, history_RH: Tensor | None = None
+    ) -> Tensor:
+        """Vectors [R, V] of packed users.
+
+        Raises:
+            ValueError: The model reads histories and none is given.
+        """
+        if self.reads_history and history_RH is None:
+            raise ValueError("the model reads the user's history, but none was given: set loader.history_length, e.g. to 50")
+        packed = self.user_tower.with_context(packed, context or {})
+        vector_RD, bias_R = self.user_tower(packed, history_RH)
+        if self.log_scale is not None:
+            vector_RD = F.normalize(vector_RD, dim=1) * self.log_scale.exp()
+        if not self.folds_bias:
+            return vector_RD
+        return torch.cat([vector_RD, self._user_bias(bias_R, vector_RD), _ones(vector_RD)], dim=1)
+
+    def item_vectors(self, packed: PackedFeatures, *, context: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Vectors [R, V] of packed items."""
+        packed = self.item_tower.with_context(packed, context or {})
+        vector_RD, bias_R = self.item_tower(packed)
+        if self.log_scale is not None:
+            vector_RD = F.normalize(vector_RD, dim=1)
+        if not self.folds_bias:
+            return vector_RD
+        bias_R1 = torch.zeros_like(vector_RD[:, :1]) if bias_R is None else bias_R[:, None]
+        return torch.cat([vector_RD, _ones(vector_RD), bias_R1], dim=1)
+
+    def encode_users(self, features: Mapping[str, Tensor], history_RH: Tensor | None = None) -> Tensor:
+        """Vectors [R, V] of users given as encoded feature columns; context columns may be left out."""
+        packed = self.user_tower.pack(features, num_rows=_num_rows(features), device=self.device)
+        return self.user_vectors(packed, context=features, history_RH=history_RH)
+
+    def encode_items(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Vectors [R, V] of items given as encoded feature columns; context columns may be left out."""
+        packed = self.item_tower.pack(features, num_rows=_num_rows(features), device=self.device)
+        return self.item_vectors(packed, context=features)
+
+    def forward(
+        self, users: Mapping[str, Tensor], items: Mapping[str, Tensor], history_BH: Tensor | None = None
+    ) -> Tensor:
+        """Scores [B] of user rows against item rows, one to one."""
+        return score(self.encode_users(users, history_BH), self.encode_items(items))
+
+    def _user_bias(self, bias_R: Tensor | None, vector_RD: Tensor) -> Tensor:
+        bias_R1 = torch.zeros_like(vector_RD[:, :1]) if bias_R is None else bias_R[:, None]
+        return bias_R1 if self.global_bias is None else bias_R1 + self.global_bias
+
+
+def score(user_BV: Tensor, item_BV: Tensor) -> Tensor:
+    """Scores [B]: the dot product, row by row."""
+    return (user_BV * item_BV).sum(-1)
+
+
+def build_two_tower(schema: FeatureSchema, model: Mapping[str, Any]) -> TwoTower:
+    """The model that a config describes: keywords of `TwoTower` and a `name`.
+
+    Raises:
+        ValueError: A keyword `TwoTower` does not take, or a value it refuses.
+    """
+    keywords = {key: value for key, value in model.items() if key != "name"}
+    known = [name for name in inspect.signature(TwoTower).parameters if name != "schema"]
+    for key in keywords:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            raise ValueError(f"model.{key} is not known: {f'did you mean model.{near[0]}?' if near else sorted(known)}")
+    return TwoTower(schema, **keywords)
+
+
+def _ones(vector_RD: Tensor) -> Tensor:
+    return torch.ones_like(vector_RD[:, :1])
+
+
+def _num_rows(features: Mapping[str, Tensor]) -> int:
+    if not features:
+        raise ValueError("no feature columns were given: the number of rows is unknown")
+    return next(iter(features.values())).shape[0]
+
+
+def _check_widths(widths: Mapping[str, int], schema: FeatureSchema) -> None:
+    embedded = [spec.name for spec in schema.features if spec.kind in ("categorical", "multi")]
+    for name, width in widths.items():
+        if name not in embedded:
+            near = difflib.get_close_matches(name, embedded, n=1)
+            raise ValueError(
+                f"model.feature_dims names {name!r}, which is no embedded feature of the schema"
+                + (f": did you mean {near[0]!r}?" if near else "")
+            )
+        if width < 1:
+            raise ValueError(f"model.feature_dims: the width of {name!r} must be at least 1, got {width}")
