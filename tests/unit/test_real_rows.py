@@ -22,7 +22,7 @@ def test_the_genuine_side_tables_hold_what_the_release_says():
     items = items_table(KUAIREC).collect()
     assert items.height == 10_728
     assert items["feat"].list.len().value_counts(sort=True)["count"].to_list() == [8970, 1562, 185, 11]
-    # Four bare carriage returns: one ends its field, where Polars takes it for white space; its row is whole all the same.
+    # Of four bare carriage returns one ends its field, where Polars takes it for white space; its row is whole.
     assert items["caption"].str.count_matches("\r").sum() == 3
     assert items.filter(item_id=5910)["second_level_category_id"].to_list() == [418]
     users = users_table(KUAIREC).collect()
