@@ -35,12 +35,18 @@ def splitmix_slowly(state):
     return mixed ^ (mixed >> 31)
 
 
-def test_the_coin_of_a_row_is_splitmix_of_its_place_and_the_seed():
-    coins = [(splitmix_slowly(row ^ splitmix_slowly(7)) >> 11) / 2**53 for row in range(200)]
+def test_the_coin_of_a_user_is_splitmix_of_the_id_and_the_seed():
+    coins = [(splitmix_slowly(user ^ splitmix_slowly(7)) >> 11) / 2**53 for user in range(200)]
     expected = [3 if coin < 0.2 else 2 if coin < 0.3 else 1 for coin in coins]
-    assert RandomRows(val=0.1, test=0.2, seed=7).assign(rows(200)).to_list() == expected
+    users = pl.DataFrame({"user_id": np.arange(200)})
+    assert ColdUsers(val=0.1, test=0.2, seed=7).assign(users).to_list() == expected
     # First output of the published generator for seed 0.
     assert splitmix_slowly(0) == 0xE220A8397B1DCDAF
+
+
+def test_random_rows_are_those_of_scikit_learn():
+    # train_test_split(range(10), test_size=0.2, random_state=42) tests on 8 and 1, and draws 5 and 0 next.
+    assert RandomRows(val=0.2, test=0.2, seed=42).assign(rows(10)).to_list() == [2, 3, 1, 1, 1, 2, 1, 1, 3, 1]
 
 
 def test_first_rows_leave_the_rest_of_the_log_out():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from towerrec.data import stable_hash
 from towerrec.data.columns import require_columns
 from towerrec.schema import SPLIT
 
@@ -74,13 +74,27 @@ def by_fraction(coin: NDArray[np.float64], *, val: float, test: float) -> Codes:
     return np.select([coin < test, coin < test + val], [TEST, VAL], TRAIN).astype(np.uint8)
 
 
+def permuted(num_rows: int, *, val: float, test: float, seed: int) -> Codes:
+    """Test rows are the first of a random permutation, validation rows the next.
+
+    The permutation is NumPy's legacy one and test is rounded up, so the test rows are those of scikit-learn's
+    `train_test_split(test_size=test, random_state=seed)`, and figures can be compared row for row.
+    """
+    order = np.random.RandomState(seed).permutation(num_rows)
+    num_test = math.ceil(num_rows * test)
+    codes = np.full(num_rows, TRAIN, dtype=np.uint8)
+    codes[order[:num_test]] = TEST
+    codes[order[num_test : num_test + round(num_rows * val)]] = VAL
+    return codes
+
+
 class RandomRows:
-    """Each row tosses its own coin, fixed by the seed and the row's place in the log.
+    """Rows drawn at random, as scikit-learn's `train_test_split` draws them.
 
     Args:
         val: Fraction of validation rows.
         test: Fraction of test rows.
-        seed: Equal seeds give equal splits on any machine.
+        seed: Equal seeds give equal splits on any machine (`random_state` of scikit-learn).
         candidates: `catalogue` or `observed`.
     """
 
@@ -97,8 +111,7 @@ class RandomRows:
 
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
-        coin = stable_hash.uniform(stable_hash.rows(frame.height), seed=self.seed)
-        return finished(by_fraction(coin, val=self.val, test=self.test), self.name)
+        return finished(permuted(frame.height, val=self.val, test=self.test, seed=self.seed), self.name)
 
 
 class FirstRows:
@@ -141,9 +154,9 @@ class FirstRows:
 
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
-        coin = stable_hash.uniform(stable_hash.rows(frame.height), seed=self.seed)
-        codes = by_fraction(coin, val=self.val, test=self.test)
-        codes[self.num_rows :] = DROPPED
+        codes = np.zeros(frame.height, dtype=np.uint8)
+        first = min(self.num_rows, frame.height)
+        codes[:first] = permuted(first, val=self.val, test=self.test, seed=self.seed)
         return finished(codes, self.name)
 
 

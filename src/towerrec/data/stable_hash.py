@@ -18,11 +18,6 @@ def uniform(keys: Uint64s, *, seed: int) -> NDArray[np.float64]:
     return (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def rows(num_rows: int) -> Uint64s:
-    """Keys of rows 0 .. num_rows - 1."""
-    return np.arange(num_rows, dtype=np.uint64)
-
-
 def ids(column: pl.Series) -> Uint64s:
     """One key per row of an id column; text is hashed once per distinct id."""
     if column.dtype.is_integer():
