@@ -95,10 +95,7 @@ def test_users_come_in_chunks_and_are_shared_between_processes():
 def slow_history(positives, user, time, target, length):
     """Written from the definition: latest first, strictly before, timed rows see timed positives only."""
     own = [(t, i) for u, i, t in positives if u == user]
-    if time == NO_TIMESTAMP:
-        seen = own
-    else:
-        seen = [(t, i) for t, i in own if t != NO_TIMESTAMP and t < time]
+    seen = own if time == NO_TIMESTAMP else [(t, i) for t, i in own if t != NO_TIMESTAMP and t < time]
     latest = [item for _, item in seen[::-1]][:length]
     latest = [-1 if item == target else item for item in latest]
     return latest + [-1] * (length - len(latest))
@@ -113,7 +110,12 @@ def test_history_equals_the_definition_and_never_shows_the_target_or_the_future(
     )
     user, item, time = (torch.tensor(column) for column in zip(*triples, strict=True))
     history = UserHistory.build(user, item, time, num_users=6)
-    queries = [(u, t, i) for u in range(6) for i in (0, 3) for t in [NO_TIMESTAMP, *range(1_595_999_999_999, 1_596_000_000_014)]]
+    queries = [
+        (u, t, i)
+        for u in range(6)
+        for i in (0, 3)
+        for t in [NO_TIMESTAMP, *range(1_595_999_999_999, 1_596_000_000_014)]
+    ]
     user_B, time_B, target_B = (torch.tensor(column) for column in zip(*queries, strict=True))
     got = history.before(user_B, time_B, target_B, length=4)
     assert got.tolist() == [slow_history(triples, u, t, i, 4) for u, t, i in queries]

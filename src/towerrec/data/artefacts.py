@@ -94,7 +94,7 @@ def save_tables(tables: EncodedTables, directory: Path) -> None:
     """Write into an existing directory."""
     for side, table in (("users", tables.users), ("items", tables.items)):
         save_tensors(table.columns, directory / side)
-    save_tensors({name: torch.from_numpy(days) for name, days in tables.item_days.items()}, directory / "item_days")
+    save_tensors(tables.item_days, directory / "item_days")
     tables.user_ids.to_frame("user_id").write_parquet(directory / "user_ids.parquet")
     tables.item_ids.to_frame("item_id").write_parquet(directory / "item_ids.parquet")
     tables.display.write_parquet(directory / "display.parquet")
@@ -119,11 +119,11 @@ def load_tables(directory: Path) -> EncodedTables:
     )
 
 
-def save_tensors(columns: Mapping[str, Tensor], directory: Path) -> None:
+def save_tensors(columns: Mapping[str, Tensor] | Mapping[str, NDArray[np.int32]], directory: Path) -> None:
     """One .npy per tensor, numbered; `columns.json` names them, for a feature's name need not suit a file system."""
     directory.mkdir()
     for number, column in enumerate(columns.values()):
-        np.save(directory / f"{number}.npy", column.numpy())
+        np.save(directory / f"{number}.npy", np.asarray(column))
     _write_json(directory / "columns.json", list(columns))
 
 

@@ -107,6 +107,9 @@ def declaration(name: str, plain: Mapping[str, Any]) -> Declaration:
     given |= {"kind": kind, "side": side}
     if kind == "id":
         given["column"] = f"{side}_id"
+    if plain.get("of") == "views" or (kind == "daily" and not plain.get("per")):
+        # Counts are skewed: the step from 10 to 20 means more than that from 1000 to 1010.
+        given["transform"] = "log1p"
     if kind == "text":
         given.setdefault("columns", (name,))
         given.setdefault("buckets", 16384)

@@ -88,6 +88,10 @@ class BatchLoader:
         """Choose the permutation of the next pass."""
         self.epoch = epoch
 
+    @property
+    def batch_sampler(self) -> None:
+        """None: Lightning looks here before it asks what kind of sampler there is."""
+
     def __len__(self) -> int:
         return len(self._bounds()) - 1
 

@@ -32,16 +32,11 @@ class LocalTime:
 
 def local_time(timestamp_ms: NDArray[np.int64], timezone: str) -> LocalTime:
     """Read moments in a time zone; the zone's own rules (summer time) hold."""
-    moments = pl.Series("at", timestamp_ms)
-    local = (
-        pl.when(pl.col("at") != NO_TIMESTAMP)
-        .then(pl.col("at"))
-        .cast(pl.Datetime("ms"))
-        .dt.replace_time_zone("UTC")
-        .dt.convert_time_zone(timezone)
-    )
+    moments = pl.DataFrame({"at": timestamp_ms})
+    timed = pl.when(pl.col("at") != NO_TIMESTAMP).then(pl.col("at")).cast(pl.Datetime("ms"))
     try:
-        parts = pl.DataFrame(moments).select(
+        local = timed.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
+        parts = moments.select(
             day=local.dt.date().to_physical().fill_null(NO_DAY).cast(pl.Int32),
             hour=local.dt.hour().cast(pl.Int16).fill_null(-1),
             weekday=(local.dt.weekday().cast(pl.Int16) - 1).fill_null(-1),

@@ -1,0 +1,88 @@
+import errno
+import os
+
+import pytest
+
+from towerrec.data.cache import MANIFEST, cached, is_complete, write_directory
+
+
+def write(text):
+    def build(directory):
+        (directory / "sub").mkdir()
+        (directory / "sub" / "data.bin").write_text(text)
+
+    return build
+
+
+def refuse(directory):
+    raise AssertionError("nothing had to be built")
+
+
+def test_a_directory_is_built_once_and_found_again(tmp_path):
+    directory, found = cached(tmp_path / "deep" / "cache", "key", write("one"))
+    assert (directory / "sub" / "data.bin").read_text() == "one"
+    assert not found
+    assert cached(tmp_path / "deep" / "cache", "key", refuse) == (directory, True)
+    assert [path.name for path in directory.parent.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "removed", "no manifest", "half a manifest"])
+def test_a_damaged_directory_never_loads_and_is_built_again(tmp_path, damage):
+    directory, _ = cached(tmp_path, "key", write("0123456789"))
+    data, manifest = directory / "sub" / "data.bin", directory / MANIFEST
+    match damage:
+        case "cut":
+            data.write_text("01234")
+        case "changed":
+            data.write_text("012345678X")
+        case "removed":
+            data.unlink()
+        case "no manifest":
+            manifest.unlink()
+        case "half a manifest":
+            manifest.write_text(manifest.read_text()[:10])
+    assert not is_complete(directory)
+    again, found = cached(tmp_path, "key", write("new"))
+    assert not found
+    assert (again / "sub" / "data.bin").read_text() == "new"
+
+
+@pytest.mark.parametrize("mistake", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_build_leaves_nothing(tmp_path, mistake):
+    def build(directory):
+        (directory / "half").write_text("half")
+        raise mistake
+
+    with pytest.raises(mistake):
+        cached(tmp_path, "key", build)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_readable_error_and_the_old_directory_stays(tmp_path):
+    def full(directory):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_directory(tmp_path / "catalogue", write("old"))
+    with pytest.raises(OSError, match=r"cannot write .*catalogue: No space left on device. Free some space"):
+        write_directory(tmp_path / "catalogue", full)
+    assert (tmp_path / "catalogue" / "sub" / "data.bin").read_text() == "old"
+    assert is_complete(tmp_path / "catalogue")
+    assert [path.name for path in tmp_path.iterdir()] == ["catalogue"]
+
+
+def test_a_complete_directory_is_replaced_by_a_newer_one(tmp_path):
+    for text in ("old", "new"):
+        write_directory(tmp_path / "catalogue", write(text))
+    assert (tmp_path / "catalogue" / "sub" / "data.bin").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["catalogue"]
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    (tmp_path / f".building-key-{child}").mkdir()
+    (tmp_path / f".building-key-{os.getppid()}").mkdir()  # somebody is still at work there
+    cached(tmp_path, "key", write("one"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".building-key-{os.getppid()}", "key"]
