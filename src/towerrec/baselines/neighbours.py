@@ -15,6 +15,7 @@ from torch import Tensor
 from towerrec.baselines.rows import TrainRows
 from towerrec.ragged import UserItems
 from towerrec.retrieval.search import Scorer
+from towerrec.retrieval.select import top
 
 MAX_ITEMS = 20_000
 """Beyond it one float32 item x item matrix takes more than 1.6 GB."""
@@ -44,8 +45,10 @@ class ItemKNN:
         length_I = gram_II.diagonal().sqrt()
         similarity_II = gram_II / (length_I[:, None] * length_I + self.shrinkage).clamp(min=1e-12)
         similarity_II.fill_diagonal_(0)
-        nearest = torch.topk(similarity_II, min(self.num_neighbours, rows.num_items), dim=0)
-        return _linear(liked, torch.zeros_like(similarity_II).scatter_(0, nearest.indices, nearest.values))
+        # Symmetric: the nearest items of a row are those of the column, and equal ones go by index.
+        cosine_IK, nearest_IK = top(similarity_II, min(self.num_neighbours, rows.num_items))
+        kept_II = torch.zeros_like(similarity_II).scatter_(1, nearest_IK, cosine_IK)
+        return _linear(liked, kept_II.T.contiguous())
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def best_list_in_hindsight(relevant: UserItems, *, candidates: UserItems | None 
 
 
 def _mix(value: Tensor) -> Tensor:
-    """The finalizer of SplitMix64 (Steele et al., OOPSLA 2014) on int64, which wraps; shifts keep the sign's bits out."""
+    """The finalizer of SplitMix64 (Steele et al., OOPSLA 2014) on int64, which wraps; masks make shifts unsigned."""
     value = value - 0x61C8864680B583EB
     value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
     value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15

@@ -46,7 +46,7 @@ def baseline(name: str, *, seed: int = 0) -> Baseline:
 def why_not(name: str, rows: TrainRows) -> str | None:
     """Why a baseline has nothing to say about a log, in one sentence; None where it has.
 
-    A caller that was asked for this baseline by name raises it; one that shows the usual ones leaves it out and says so.
+    A caller that was asked for this baseline by name raises it; one that shows the usual ones says it and goes on.
     """
     if name == "item_rate" and bool(rows.positive.all()):
         return "item_rate needs rows that are not positive: with positives alone every rate is 1 (use most_positive)"

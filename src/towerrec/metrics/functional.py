@@ -51,7 +51,7 @@ def recall_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
 def ndcg_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
     """Discounted cumulative gain with gain 0 or 1 and discount 1 / log2(rank + 1), over that of an ideal list. [B]
 
-    The ideal list has min(relevant, k) hits at its top (Järvelin and Kekäläinen 2002, gain and discount of Burges 2005).
+    The ideal list has min(relevant, k) hits at its top (Järvelin and Kekäläinen, 2002; discount as Burges, 2005).
     """
     first = _first(hits_BK, k)
     discount_K = 1 / torch.log2(torch.arange(2, k + 2, device=first.device, dtype=torch.float64))

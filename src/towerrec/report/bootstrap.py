@@ -40,7 +40,8 @@ def resampled_means(values_UM: Floats, *, num_resamples: int, seed: int) -> Floa
 
 def intervals(values_UM: Floats, *, num_resamples: int, seed: int) -> Floats:
     """Lower and upper ends of the 95 % intervals of the M means, [2, M]."""
-    ends: Floats = np.percentile(resampled_means(values_UM, num_resamples=num_resamples, seed=seed), [LOW, HIGH], axis=0)
+    means_RM = resampled_means(values_UM, num_resamples=num_resamples, seed=seed)
+    ends: Floats = np.percentile(means_RM, [LOW, HIGH], axis=0)
     return ends
 
 

@@ -71,9 +71,7 @@ def judge(
     if len(lists) != len(user_idx_B):
         raise ValueError(f"{len(lists)} lists for {len(user_idx_B)} users: give one list per user")
     parts = []
-    for items_bn, user_idx_b in zip(
-        lists.items.split(_USERS_AT_ONCE), user_idx_B.split(_USERS_AT_ONCE), strict=True
-    ):
+    for items_bn, user_idx_b in zip(lists.items.split(_USERS_AT_ONCE), user_idx_B.split(_USERS_AT_ONCE), strict=True):
         num_relevant_b = relevant.counts[user_idx_b]
         hits_bK = hits_of(items_bn[:, : max(ks)], relevant, user_idx_b)
         columns = {USER_IDX: user_idx_b, NUM_RELEVANT: num_relevant_b, **ranking_metrics(hits_bK, num_relevant_b, ks)}
@@ -92,7 +90,7 @@ def summarise(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Summary:
-    """Mean over users and 95 % bootstrap interval of every metric; coverage too where `lists` and `num_items` are given.
+    """Mean over users and 95 % bootstrap interval of every metric; with `lists` and `num_items` coverage too.
 
     Raises:
         ValueError: If no user was judged.

@@ -34,9 +34,7 @@ class ListFile:
     users_not_judged: int
 
 
-def read_lists(
-    path: Path, user_idx_B: Tensor, *, user_ids: pl.Series, item_ids: pl.Series, n: int
-) -> ListFile:
+def read_lists(path: Path, user_idx_B: Tensor, *, user_ids: pl.Series, item_ids: pl.Series, n: int) -> ListFile:
     """Read the first n of every judged user's list.
 
     Order is by `rank` where there is one, otherwise by `score`, largest first and equal ones by item row.
@@ -123,9 +121,9 @@ def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids
         frame = frame.join(known, on=name, how="left", maintain_order="left")
         strange = frame.filter(pl.col(idx).is_null())[name].unique(maintain_order=True)
         if len(strange):
-            some = ", ".join(str(value) for value in strange.head(5))
+            some = ", ".join(str(value) for value in strange.head(5)) + (", ..." if len(strange) > 5 else "")
             raise ValueError(
-                f"{path}: {len(strange):,} values of {name!r} are in no row of the log ({some}{', ...' * (len(strange) > 5)}): "
+                f"{path}: {len(strange):,} values of {name!r} are in no row of the log ({some}): "
                 "judge lists made on the same data, or take these rows out"
             )
     extra = [SCORE] if SCORE in frame.columns and order == RANK and frame[SCORE].dtype.is_numeric() else []

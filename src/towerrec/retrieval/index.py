@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch import device as Device
 
+from towerrec.files import whole_directory
 from towerrec.ragged import TopN, UserItems
-from towerrec.retrieval.files import whole_directory
 from towerrec.retrieval.search import top_n_among
 
 _FORMAT = 1

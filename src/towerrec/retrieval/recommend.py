@@ -14,8 +14,8 @@ from polars.exceptions import PolarsError
 from polars.io.plugins import register_io_source
 from torch import Tensor
 
+from towerrec.files import whole_file
 from towerrec.ragged import TopN, UserItems
-from towerrec.retrieval.files import whole_file
 from towerrec.retrieval.index import ItemIndex
 from towerrec.schema import ITEM_ID, USER_ID
 

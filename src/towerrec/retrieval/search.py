@@ -9,13 +9,13 @@ D vector width, n length of the lists.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from towerrec.ragged import TopN, UserItems
+from towerrec.retrieval.select import top
 
 Scorer = Callable[[Tensor], Tensor]
 """`scorer(user_idx_B) -> scores_BI`: float scores of all items for some users (the caller may overwrite them)."""
@@ -199,58 +199,10 @@ def _search(
     for start in range(0, num_lists, chunk):
         part = slice(start, min(start + chunk, num_lists))
         scores_bC = plan.mask_(score(part.start, part.stop).float(), users_B[part])
-        scores_Bn[part, :width], items_Bn[part, :width] = _top(scores_bC, width)
+        scores_Bn[part, :width], items_Bn[part, :width] = top(scores_bC, width)
     if plan.columns_C is not None:
         items_Bn = torch.where(items_Bn >= 0, plan.columns_C[items_Bn.clamp(min=0)], -1)
     return TopN(torch.where(scores_Bn > -torch.inf, items_Bn, -1), scores_Bn)
-
-
-def _top(scores_bC: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The `width` best of every row, by score and then by column."""
-    # One more than asked for, to see whether another item has the score of the last one.
-    wider = min(width + 1, scores_bC.shape[1])
-    best_b, place_b = _largest(scores_bC, wider)
-    if bool(best_b[:, 0].isnan().any()):
-        raise ValueError("some scores are not numbers (NaN): the model has diverged, train with a lower learning rate")
-    # Only ties leave the order open, and they are rare for a model: settle those rows alone.
-    tied_b = ((best_b[:, 1:] == best_b[:, :-1]) & (best_b[:, 1:] > -torch.inf)).any(1)
-    best_b, place_b = best_b[:, :width], place_b[:, :width]
-    if bool(tied_b.any()):
-        scores_tC = scores_bC[tied_b]
-        columns_t = _first_columns(scores_tC, best_b[tied_b, -1:], width)
-        ordered_t = torch.sort(scores_tC.gather(1, columns_t), dim=1, descending=True, stable=True)
-        best_b[tied_b], place_b[tied_b] = ordered_t.values, columns_t.gather(1, ordered_t.indices)
-    return best_b, place_b
-
-
-def _largest(scores_bC: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of every row and their columns; columns of equal scores are any, in any order.
-
-    On the CPU in two steps, in half the time: the k largest cannot lie outside the k groups of largest maximum.
-    """
-    num_columns = scores_bC.shape[1]
-    size = math.isqrt(num_columns // k)
-    if size < 2 or scores_bC.device.type != "cpu":
-        return torch.topk(scores_bC, k, dim=1)
-    groups = num_columns // size
-    # Group g holds the columns g, g + groups, g + 2 groups, ...: so the maximum runs over contiguous memory.
-    maximum_bG = scores_bC[:, : groups * size].view(-1, size, groups).amax(1)
-    group_bk = torch.topk(maximum_bG, k, dim=1, sorted=False).indices
-    step_S1 = torch.arange(size)[:, None] * groups
-    place = (group_bk[:, None, :] + step_S1).flatten(1)
-    rest = torch.arange(groups * size, num_columns).expand(place.shape[0], -1)
-    place = torch.cat([place, rest], dim=1)
-    best_bk, order_bk = torch.topk(scores_bC.gather(1, place), k, dim=1)
-    return best_bk, place.gather(1, order_bk)
-
-
-def _first_columns(scores_bC: Tensor, last_b1: Tensor, width: int) -> Tensor:
-    """Columns above the last score, and of those that equal it the first ones, `width` in all."""
-    above_bC = scores_bC > last_b1
-    equal_bC = scores_bC == last_b1
-    room_b1 = width - above_bC.sum(1, keepdim=True)
-    taken_bC = above_bC | (equal_bC & (torch.cumsum(equal_bC, 1) <= room_b1))
-    return taken_bC.nonzero()[:, 1].view(-1, width)
 
 
 def _columns(allowed: Allowed, num_items: int) -> Tensor | None:

@@ -1,0 +1,172 @@
+"""What the figures say, in sentences computed from them: who is better, by how much, and is it chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from towerrec.report.bootstrap import Difference, paired_difference
+from towerrec.report.judge import NUM_RELEVANT, Judged, Summary
+
+
+def main_metric(summary: Summary) -> str:
+    """NDCG at 20, or at the cut closest to it: the one figure to name first."""
+    cuts = [int(name.split("@")[1]) for name in summary if name.startswith("ndcg@")]
+    if not cuts:
+        raise ValueError(f"the summary has no ndcg@k; it has {', '.join(summary)}")
+    return f"ndcg@{min(cuts, key=lambda k: (abs(k - 20), k))}"
+
+
+def interpret(
+    systems: Sequence[Judged],
+    *,
+    num_candidates: int,
+    dropped: int = 0,
+    values: Summary | None = None,
+    constant_values: Mapping[str, Mapping[str, float]] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> list[str]:
+    """Sentences about the first system, beside the others.
+
+    Args:
+        systems: The judged system first, then baselines and bounds.
+        num_candidates: Items that could be listed for somebody.
+        dropped: Relevant items that no list may hold.
+        values: RMSE and MAE of predicted values, where the system predicts any.
+        constant_values: The same of constant predictions, by name (`train mean`, `train median`).
+        num_resamples: Bootstrap resamples of the paired comparisons.
+        seed: Seed of the resamples.
+    """
+    judged, others = systems[0], systems[1:]
+    metric = main_metric(judged.summary)
+
+    def against(other: Judged) -> Difference:
+        return paired_difference(judged.per_user, other.per_user, metric, num_resamples=num_resamples, seed=seed)
+
+    sentences = [_own_figure(judged, metric)]
+    rivals = [s for s in others if not s.bound and s.name != "random"]
+    chance = [s for s in others if s.name == "random"]
+    if rivals:
+        best = max(rivals, key=lambda s: s.summary[metric]["mean"])
+        sentences.append(_beside(judged, best, metric, against(best)))
+    elif chance:
+        sentences.append(_beside(judged, chance[0], metric, against(chance[0])))
+    if rivals and chance and chance[0].summary[metric]["mean"] > 0:
+        times = judged.summary[metric]["mean"] / chance[0].summary[metric]["mean"]
+        sentences.append(
+            f"A random order scores {_figure(chance[0], metric)}: {judged.name} is at {times:.1f} times that."
+        )
+    sentences += [_taste(judged, bound, metric, against(bound)) for bound in others if bound.bound]
+    sentences.append(_variety(judged, metric, num_candidates))
+    sentences += _who_profits(judged, metric)
+    if dropped:
+        sentences.append(
+            f"{dropped:,} relevant items could not be listed (seen before, or no candidates) and count for no system."
+        )
+    return sentences + _values(judged.name, values or {}, constant_values or {})
+
+
+def _own_figure(judged: Judged, metric: str) -> str:
+    figure = judged.summary[metric]
+    k = metric.split("@")[1]
+    none = (judged.per_user[f"hit_rate@{k}"] == 0).mean()
+    return (
+        f"{judged.name} reaches {_title(metric)} {figure['mean']:.4f} (95 % interval {figure['low']:.4f} to "
+        f"{figure['high']:.4f}) over {figure['users']:,} users; {_percent(_number(none))} of them find nothing "
+        f"relevant among the first {k}."
+    )
+
+
+def _beside(judged: Judged, other: Judged, metric: str, gap: Difference) -> str:
+    base = other.summary[metric]["mean"]
+    share = f" ({gap.mean / base:+.1%})" if base > 0 else ""
+    verdict = "better" if gap.mean > 0 else "worse"
+    certain = "which is more than chance" if gap.is_clear else "which could be chance"
+    return (
+        f"It is {verdict} than {other.name}, the strongest baseline of those shown ({base:.4f}), by "
+        f"{abs(gap.mean):.4f}{share}, {certain}: compared user by user, the interval of the difference is "
+        f"{gap.low:+.4f} to {gap.high:+.4f}, with {_percent(gap.wins)} of the users better off and "
+        f"{_percent(gap.losses)} worse."
+    )
+
+
+def _taste(judged: Judged, bound: Judged, metric: str, gap: Difference) -> str:
+    start = f"The best single list for everybody, known only in hindsight, reaches {_figure(bound, metric)}"
+    between = f"difference {gap.mean:+.4f}, {gap.low:+.4f} to {gap.high:+.4f}"
+    if gap.low > 0:
+        return f"{start}; {judged.name} passes it ({between}), so it knows something about users, not only about items."
+    if gap.high < 0:
+        return (
+            f"{start}; {judged.name} stays below it ({between}), so these lists give no proof of personal taste: "
+            "knowing the items better alone would explain such a figure."
+        )
+    return f"{start}; {judged.name} cannot be told from it ({between}): taste is neither shown nor ruled out."
+
+
+def _variety(judged: Judged, metric: str, num_candidates: int) -> str:
+    k = int(metric.split("@")[1])
+    coverage = judged.summary[f"coverage@{k}"]
+    shown = round(coverage["mean"] * num_candidates)
+    text = (
+        f"The first {k} places of {coverage['users']:,} lists show {shown:,} of {num_candidates:,} candidates "
+        f"({_percent(coverage['mean'])})"
+    )
+    if shown <= 2 * k and coverage["users"] > 1:
+        return f"{text}: it is nearly the same list for everybody."
+    return f"{text}."
+
+
+def _who_profits(judged: Judged, metric: str) -> list[str]:
+    """Users with few relevant items beside users with many, when their numbers differ."""
+    table = judged.per_user.select(NUM_RELEVANT, metric)
+    low, high = (table[NUM_RELEVANT].quantile(q, interpolation="lower") for q in (0.25, 0.75))
+    if low is None or high is None or low == high:
+        return []
+    few = _number(table.filter(pl.col(NUM_RELEVANT) <= low)[metric].mean())
+    many = _number(table.filter(pl.col(NUM_RELEVANT) >= high)[metric].mean())
+    return [
+        f"Users with at most {int(low)} relevant items (the lowest quarter) get {_title(metric)} {few:.4f}, "
+        f"those with {int(high)} or more (the highest) {many:.4f}."
+    ]
+
+
+def _values(name: str, values: Summary, constants: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """RMSE as explained variance, MAE beside the best constant."""
+    sentences = []
+    if "rmse" in values and "train mean" in constants:
+        rmse, constant = values["rmse"]["mean"], constants["train mean"]["rmse"]
+        explained = 1 - (rmse / constant) ** 2
+        part = _percent(explained) if explained > 0 else "none"
+        sentences.append(
+            f"As a prediction, {name} has RMSE {rmse:.4f}; always saying the mean has {constant:.4f}: "
+            f"it explains {part} of the variance."
+        )
+    if "mae" in values and constants:
+        best, figure = min(((n, c["mae"]) for n, c in constants.items()), key=lambda pair: pair[1])
+        mae = values["mae"]["mean"]
+        side = "below" if mae < figure else "above"
+        sentences.append(f"Its MAE {mae:.4f} is {abs(1 - mae / figure):.1%} {side} that of the {best} ({figure:.4f}).")
+    return sentences
+
+
+def _figure(judged: Judged, metric: str) -> str:
+    return f"{judged.summary[metric]['mean']:.4f}"
+
+
+def _title(metric: str) -> str:
+    """`ndcg@20` as people write it."""
+    name, k = metric.split("@")
+    known = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hit_rate": "hit rate"}
+    return f"{known.get(name, name)}@{k}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+
+
+def _number(value: Any) -> float:
+    assert isinstance(value, int | float)
+    return float(value)
