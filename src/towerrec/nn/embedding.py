@@ -150,7 +150,7 @@ class FeatureEncoder(nn.Module):
             if column is None:
                 column = _absent(spec, num_rows, device)
             elif not context:
-                _check_range(spec, column)
+                check_range(spec, column)
             if spec.kind == "categorical":
                 index.setdefault(self.width_of[spec.name], []).append(column.long() + self.offsets[spec.name])
             elif spec.kind == "multi":
@@ -208,7 +208,7 @@ def _absent(spec: FeatureSpec, num_rows: int, device: Device) -> Tensor:
     return torch.zeros(num_rows, device=device)
 
 
-def _check_range(spec: FeatureSpec, column: Tensor) -> None:
+def check_range(spec: FeatureSpec, column: Tensor) -> None:
     """Refuse an index that would read a neighbour's row: the offset hides it from PyTorch's own check."""
     if spec.kind in ("categorical", "multi") and column.numel():
         low, high = int(column.min()), int(column.max())

@@ -32,5 +32,6 @@ class HistoryPool(nn.Module):
     def forward(self, history_RH: Tensor) -> Tensor:
         """Pooled histories [R, W] of item rows, -1 where empty."""
         if self.training and self.dropout > 0.0:
-            history_RH = history_RH.masked_fill(torch.rand(history_RH.shape, device=history_RH.device) < self.dropout, -1)
+            left_out_RH = torch.rand(history_RH.shape, device=history_RH.device) < self.dropout
+            history_RH = history_RH.masked_fill(left_out_RH, -1)
         return F.embedding_bag(history_RH + 1, self.table, mode="mean", padding_idx=0)

@@ -70,11 +70,13 @@ class Loss(nn.Module):
         compares: With what: the `rows` themselves, the items of the `batch`, or the whole `catalogue`.
         monitor: The validation figure that early stopping and the best checkpoint watch.
         mode: Whether that figure should be `max` or `min`.
+        corrects_sampling: Whether candidates carry the log of their sampling probability.
     """
 
     name: str
     rows: Rows = "all"
     compares: Compares = "rows"
+    corrects_sampling = False
 
     def __init__(self, *, monitor: str, mode: str) -> None:
         super().__init__()
@@ -116,8 +118,8 @@ class MSE(Loss):
     def check(self, labels: LabelFacts, *, negatives_per_row: int) -> None:
         if labels.low == labels.high and negatives_per_row == 0:
             raise ValueError(
-                f"loss=mse: every training label is {labels.low:g}, so there is nothing to learn; choose another label, "
-                "negatives=uniform or loss=in_batch_softmax"
+                f"loss=mse: every training label is {labels.low:g}, so there is nothing to learn; choose another "
+                "label, negatives=uniform or loss=in_batch_softmax"
             )
 
     def initial_bias(self, labels: LabelFacts, *, negatives_per_row: int) -> float:
@@ -257,7 +259,7 @@ class InBatchSoftmax(_Softmax):
             monitor=monitor,
             mode=mode,
         )
-        self.logq = logq
+        self.corrects_sampling = logq
 
 
 class FullSoftmax(_Softmax):
@@ -295,3 +297,10 @@ class FullSoftmax(_Softmax):
 def _weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
     # Weights of zero only (a batch of masked negatives) give zero, not NaN.
     return (loss_B * weight_B).sum() / weight_B.sum().clamp(min=1e-12)
+
+
+def predicted_label(loss_name: str, score_B: Tensor) -> Tensor | None:
+    """The label that a score of a model stands for, by the name of the loss it was trained with; None where scores
+    only order."""
+    pointwise: dict[str, Loss] = {MSE.name: MSE(), BCE.name: BCE()}
+    return pointwise[loss_name].predict(score_B) if loss_name in pointwise else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch import device as Device
 
 from towerrec.ragged import UserItems
 
@@ -130,6 +131,9 @@ class KnownPairs:
         key_B = user_idx_B * self.num_items + item_idx_B
         place_B = torch.searchsorted(self.key_P, key_B).clamp(max=self.key_P.shape[0] - 1)
         return self.key_P[place_B] == key_B
+
+    def to(self, device: Device | str) -> KnownPairs:
+        return KnownPairs(self.known.to(device))
 
 
 def distinct(idx_B: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:

@@ -20,7 +20,7 @@ _CHUNK = 1 << 24
 
 class _MaskedLogSumExp(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         user_GV: Tensor,
         item_CV: Tensor,
@@ -45,7 +45,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_G: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_G: Tensor) -> tuple[Tensor | None, ...]:
         user_GV, item_CV, bias_C, mask_row_P, mask_column_P, *kept = ctx.saved_tensors
         grad_user_GV = torch.empty_like(user_GV)
         grad_item_CV = torch.zeros_like(item_CV)
@@ -122,6 +122,4 @@ def _chunks(mask_row_P: Tensor, num_groups: int, chunk: int) -> list[tuple[int, 
     starts = list(range(0, num_groups, chunk))
     bounds = torch.tensor([*starts, num_groups], device=mask_row_P.device)
     places = torch.searchsorted(mask_row_P, bounds).tolist()
-    return [
-        (start, min(start + chunk, num_groups), slice(places[i], places[i + 1])) for i, start in enumerate(starts)
-    ]
+    return [(start, min(start + chunk, num_groups), slice(places[i], places[i + 1])) for i, start in enumerate(starts)]

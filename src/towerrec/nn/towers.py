@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from towerrec.nn.blocks import activation_of, hidden_layers
-from towerrec.nn.embedding import FeatureEncoder, PackedFeatures
+from towerrec.nn.embedding import FeatureEncoder, PackedFeatures, check_range
 from towerrec.nn.history import HistoryPool
 from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
 
@@ -97,12 +97,11 @@ class Tower(nn.Module):
         packed = self.features.pack(columns, context=False, num_rows=num_rows, device=device)
         if self.id_spec is None:
             return packed
-        if self.id_spec.name not in columns:
-            raise ValueError(f"the {self.id_spec.side} id column {self.id_spec.name!r} is missing: give it (1 = unknown)")
-        id_N = columns[self.id_spec.name].long()
-        if id_N.numel() and not 0 <= int(id_N.min()) <= int(id_N.max()) < self.id_spec.cardinality:
-            raise ValueError(f"{self.id_spec.name}: an index is outside 0..{self.id_spec.cardinality - 1}")
-        return replace(packed, id_N=id_N)
+        spec = self.id_spec
+        if spec.name not in columns:
+            raise ValueError(f"the {spec.side} id column {spec.name!r} is missing: give it ({UNKNOWN} = unknown)")
+        check_range(spec, columns[spec.name])
+        return replace(packed, id_N=columns[spec.name].long())
 
     def with_context(self, packed: PackedFeatures, context: Mapping[str, Tensor]) -> PackedFeatures:
         """`packed` rows beside the context of their interactions; absent context is unknown."""

@@ -92,8 +92,13 @@ class TwoTower(nn.Module):
             raise ValueError(f"model.similarity must be dot or cosine, got {similarity!r}")
         if scale <= 0.0:
             raise ValueError(f"model.scale must be above 0, got {scale}")
-        if history_dim < 0 or min(embedding_dim, feature_dim) < 1:
-            raise ValueError("model.embedding_dim and model.feature_dim must be at least 1, model.history_dim at least 0")
+        for key, width, least in (
+            ("embedding_dim", embedding_dim, 1),
+            ("feature_dim", feature_dim, 1),
+            ("history_dim", history_dim, 0),
+        ):
+            if width < least:
+                raise ValueError(f"model.{key} must be at least {least}, got {width}")
         for key, share in (("id_dropout", id_dropout), ("context_dropout", context_dropout)):
             if not 0.0 <= share < 1.0:
                 raise ValueError(f"model.{key} must be in [0, 1), got {share}")
@@ -107,9 +112,10 @@ class TwoTower(nn.Module):
             ids = [spec for spec in specs if spec.name == id_name] if use_ids else []
             features = [spec for spec in specs if spec.name != id_name] if use_features else []
             if not ids and not features and history is None:
+                given = [spec.name for spec in specs] or "no features"
                 raise ValueError(
-                    f"the {side} tower has no input: the schema gives it {[s.name for s in specs] or 'no features'}, with "
-                    f"model.use_ids={use_ids} and model.use_features={use_features}; choose other features or another model"
+                    f"the {side} tower has no input: the schema gives it {given}, with model.use_ids={use_ids} and "
+                    f"model.use_features={use_features}; choose other features or another model"
                 )
             return Tower(
                 features,
@@ -165,7 +171,9 @@ class TwoTower(nn.Module):
             ValueError: The model reads histories and none is given.
         """
         if self.reads_history and history_RH is None:
-            raise ValueError("the model reads the user's history, but none was given: set loader.history_length, e.g. to 50")
+            raise ValueError(
+                "the model reads the user's history, but none was given: set loader.history_length, for instance to 50"
+            )
         packed = self.user_tower.with_context(packed, context or {})
         vector_RD, bias_R = self.user_tower(packed, history_RH)
         if self.log_scale is not None:

@@ -1,0 +1,111 @@
+"""Reading a checkpoint back: weights and plain builtins, without Hydra, without the training data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from towerrec.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from towerrec.nn.two_tower import TwoTower, build_two_tower
+from towerrec.schema import FeatureSchema
+
+_PREFIX = "model."
+
+
+@dataclass(frozen=True)
+class CheckpointMeta:
+    """What a checkpoint says beside its weights.
+
+    Attributes:
+        fingerprint: Of the feature schema.
+        loss: Name of the loss it was trained with.
+        epoch: Epochs that were finished.
+        step: Optimiser steps that were made.
+        settings: What the run kept, plain builtins.
+    """
+
+    fingerprint: str
+    loss: str
+    epoch: int
+    step: int
+    settings: dict[str, Any]
+
+
+def find_checkpoint(directory: str | Path, which: str = "best") -> Path:
+    """`<directory>/<which>.ckpt`.
+
+    Raises:
+        ValueError: It is not there; the message says what is.
+    """
+    path = Path(directory) / f"{which}.ckpt"
+    if path.is_file():
+        return path
+    held = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    found = f"it holds {', '.join(held[:8])}" if held else "there is nothing"
+    hint = "; choose checkpoint=last" if "last.ckpt" in held else "; train again, or check the run directory"
+    raise ValueError(f"{path} is missing: in {path.parent} {found}{hint}")
+
+
+def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tuple[TwoTower, CheckpointMeta]:
+    """The two towers of a checkpoint in evaluation mode, on the CPU.
+
+    Args:
+        path: File that training wrote.
+        expect: The schema of the tables the towers are to read.
+
+    Raises:
+        ValueError: No such file, not a checkpoint of ours, damaged, or made for another schema than `expect`.
+    """
+    content = _read(Path(path))
+    ours = content[CHECKPOINT_KEY]
+    if ours["version"] != CHECKPOINT_VERSION:
+        raise ValueError(f"{path}: checkpoint version {ours['version']}, this towerrec reads {CHECKPOINT_VERSION}")
+    schema = FeatureSchema.from_dict(ours["schema"])
+    if expect is not None and expect.fingerprint != schema.fingerprint:
+        raise ValueError(f"{path} was trained with other features than the tables have: {_difference(schema, expect)}")
+    model = build_two_tower(schema, ours["model"])
+    weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
+    model.load_state_dict(weights)
+    meta = CheckpointMeta(
+        fingerprint=ours["fingerprint"],
+        loss=ours["loss"],
+        epoch=int(content["epoch"]),
+        step=int(content["global_step"]),
+        settings=ours["settings"],
+    )
+    return model.eval(), meta
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"there is no checkpoint {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file breaks the reader in many ways, and all of them mean the same
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint, it is damaged or another file: {reason}") from error
+    if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
+        raise ValueError(f"{path} is not a checkpoint of towerrec: give one that train.py wrote")
+    return content
+
+
+def _difference(trained: FeatureSchema, tables: FeatureSchema) -> str:
+    """The first thing in which two schemas differ, in words."""
+    ours = {spec.name: spec for spec in trained.features}
+    theirs = {spec.name: spec for spec in tables.features}
+    missing, extra = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+    if missing:
+        return f"the tables lack {missing[:5]}"
+    if extra:
+        return f"the checkpoint does not know {extra[:5]}"
+    changed = [name for name, spec in ours.items() if theirs[name] != spec]
+    if changed:
+        return f"{changed[0]!r} was {ours[changed[0]]}, is {theirs[changed[0]]}"
+    return (
+        f"{trained.num_users} users and {trained.num_items} items then, {tables.num_users} and {tables.num_items} now"
+    )

@@ -1,0 +1,279 @@
+"""Training and validation of the two towers under Lightning.
+
+Shape letters: B rows or users of a batch, I items, K length of the ranked lists, H history length, V vector width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from towerrec.metrics.functional import hits_of
+from towerrec.metrics.topk import RankingMetrics
+from towerrec.metrics.watch_time import ErrorMetrics
+from towerrec.nn.batch_scorer import BatchScorer
+from towerrec.nn.losses import LabelFacts, Loss
+from towerrec.nn.negatives import Negatives
+from towerrec.nn.two_tower import build_two_tower
+from towerrec.optim import OptimizerSettings, Schedule
+from towerrec.ragged import UserItems
+from towerrec.retrieval.search import Allowed, top_n
+from towerrec.schema import Batch, FeatureSchema, FeatureTable
+
+CHECKPOINT_KEY = "towerrec"
+CHECKPOINT_VERSION = 1
+
+
+@dataclass
+class RankingTask:
+    """What validation ranks against: relevant items, items never listed, candidates (see `retrieval.search.top_n`)."""
+
+    relevant: UserItems
+    exclude: UserItems | None = None
+    allowed: Allowed = None
+
+    def to(self, device: torch.device) -> RankingTask:
+        return RankingTask(
+            self.relevant.to(device),
+            None if self.exclude is None else self.exclude.to(device),
+            None if self.allowed is None else self.allowed.to(device),
+        )
+
+
+@dataclass
+class Resident:
+    """What a module needs of the log beside its batches; it sits on the device and in no checkpoint.
+
+    Attributes:
+        users: Encoded users.
+        items: Encoded items.
+        item_counts: Training rows (of the kind the loss reads) of every item, [I].
+        known: Training positives of every user.
+        labels: Facts about the training labels (of the rows the loss reads).
+        batch_size: Rows of a training batch.
+        tasks: What is ranked in which stage, by `val` and `test`.
+        item_context: Context of every item when validation asks for lists, for instance its age then.
+        latest_history: `latest_history(user_idx_B) -> history_BH`, for models that read a history.
+        inverse: From label space to the raw value, where they differ: errors are then logged in both.
+    """
+
+    users: FeatureTable
+    items: FeatureTable
+    item_counts: Tensor
+    known: UserItems
+    labels: LabelFacts
+    batch_size: int
+    tasks: dict[str, RankingTask] = field(default_factory=dict)
+    item_context: dict[str, Tensor] = field(default_factory=dict)
+    latest_history: Callable[[Tensor], Tensor] | None = None
+    inverse: Callable[[Tensor], Tensor] | None = None
+
+
+class RetrievalModule(L.LightningModule):
+    """Two towers, a loss, and validation by real retrieval over the whole catalogue.
+
+    Build it, `attach` the log, fit. Validation takes two kinds of batches: user indices (int64 [B]) are ranked,
+    `Batch`es are predicted.
+
+    Args:
+        schema: `FeatureSchema.to_dict()`.
+        model: `name` and the keywords of `TwoTower`.
+        loss: What is minimised.
+        negatives: Candidates beyond the rows.
+        optimizer: Settings of the optimiser.
+        scheduler: Settings of the learning rate's course.
+        ks: Cut-offs of the ranking metrics.
+        seed: Of dropout and sampling: every epoch starts from (seed, epoch), so a resumed run equals an uninterrupted
+            one.
+        settings: Plain builtins that are logged as hyper-parameters and kept in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        schema: dict[str, Any],
+        model: dict[str, Any],
+        loss: Loss,
+        negatives: Negatives,
+        optimizer: OptimizerSettings,
+        scheduler: Schedule,
+        ks: Sequence[int] = (10, 20, 50, 100),
+        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        plain = {"schema": schema, "model": model, "settings": dict(settings or {})}
+        self.save_hyperparameters(plain, logger=False)
+        self.model = build_two_tower(FeatureSchema.from_dict(schema), model)
+        self.loss = loss
+        self.negatives = negatives
+        self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
+        self.ks, self.seed = tuple(ks), seed
+        self.ranking = RankingMetrics(self.ks, self.model.schema.num_items)
+        self.errors, self.raw_errors = ErrorMetrics(), ErrorMetrics()
+        self._resident: Resident | None = None
+        self._scorer: BatchScorer | None = None
+        self._item_IV: Tensor | None = None
+
+    def attach(self, resident: Resident) -> None:
+        """Hand over the log: before `trainer.fit`, `trainer.validate` and `trainer.test`.
+
+        Raises:
+            ValueError: The loss cannot learn from these labels, or a table does not fit the schema.
+        """
+        self.loss.check(resident.labels, negatives_per_row=self.negatives.per_row)
+        self._resident = resident
+        self._scorer = BatchScorer(
+            self.model,
+            users=resident.users,
+            items=resident.items,
+            item_counts=resident.item_counts,
+            known=resident.known,
+            batch_size=resident.batch_size,
+            negatives=self.negatives,
+        )
+
+    @property
+    def resident(self) -> Resident:
+        assert self._resident is not None, "attach the log before training or validation"
+        return self._resident
+
+    @property
+    def scorer(self) -> BatchScorer:
+        assert self._scorer is not None, "attach the log before training or validation"
+        return self._scorer
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        device = self.trainer.strategy.root_device
+        self.scorer.to(device)
+        resident = self.resident
+        resident.tasks = {name: task.to(device) for name, task in resident.tasks.items()}
+        resident.item_context = {name: column.to(device) for name, column in resident.item_context.items()}
+
+    def on_fit_start(self) -> None:
+        settings = self.hparams["settings"]
+        if self.logger is not None and settings:
+            self.logger.log_hyperparams(settings)
+        if self.global_step == 0 and self.model.global_bias is not None:
+            start = self.loss.initial_bias(self.resident.labels, negatives_per_row=self.negatives.per_row)
+            torch.nn.init.constant_(self.model.global_bias, start)
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        self._loss_sum = torch.zeros((), device=self.device)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss: Tensor = self.loss(self.scorer.scored(batch, self.loss), self.scorer.known)
+        self._loss_sum += loss.detach()
+        # Logging every step costs more than the step of a small model.
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (self.global_step + 1) % every == 0:
+            self.log("train/loss_step", loss.detach(), prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        self.log("train/loss", self._loss_sum / self.trainer.num_training_batches, sync_dist=True)
+        if self.model.log_scale is not None:
+            self.log("train/scale", self.model.log_scale.detach().exp())
+        temperature = getattr(self.loss, "temperature", None)
+        if temperature is not None:
+            self.log("train/temperature", temperature.detach())
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # Lightning would take a dataclass apart and copy it field by field, even where all of it is there already.
+        if isinstance(batch, Batch):
+            return batch if batch.user_idx.device == device else batch.to(device, non_blocking=True)
+        return batch.to(device, non_blocking=True)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer_settings.build(self.named_parameters())
+        total = self.trainer.estimated_stepping_batches
+        scheduler = self.scheduler_settings.build(optimizer, float(total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # -- validation and test -------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._start()
+
+    def on_test_epoch_start(self) -> None:
+        self._start()
+
+    def validation_step(self, batch: Tensor | Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Tensor | Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._finish("test")
+
+    def _start(self) -> None:
+        for metric in (self.ranking, self.errors, self.raw_errors):
+            metric.reset()
+        self._item_IV = self.scorer.item_vectors(self.resident.item_context)
+
+    def _evaluate(self, stage: str, batch: Tensor | Batch) -> None:
+        if isinstance(batch, Batch):
+            self._predict(batch)
+        elif stage in self.resident.tasks and len(batch):
+            self._rank(self.resident.tasks[stage], batch)
+
+    def _rank(self, task: RankingTask, user_idx_B: Tensor) -> None:
+        assert self._item_IV is not None
+        latest = self.resident.latest_history
+        history_BH = None
+        if self.model.reads_history and latest is not None:
+            history_BH = latest(user_idx_B.cpu()).to(user_idx_B.device)
+        user_BV = self.scorer.user_vectors(user_idx_B, history_BH)
+        lists = top_n(
+            user_BV.float(),
+            self._item_IV.float(),
+            n=min(max(self.ks), self._item_IV.shape[0]),
+            user_idx_B=user_idx_B,
+            exclude=task.exclude,
+            allowed=task.allowed,
+        )
+        hits_BK = hits_of(lists.items, task.relevant, user_idx_B)
+        self.ranking.update(lists.items, hits_BK, task.relevant.counts[user_idx_B])
+
+    def _predict(self, batch: Batch) -> None:
+        predicted_B = self.loss.predict(self.scorer.scores(batch).float())
+        if predicted_B is None or len(batch) == 0:
+            return
+        self.errors.update(predicted_B, batch.label)
+        inverse = self.resident.inverse
+        if inverse is not None:
+            self.raw_errors.update(inverse(predicted_B), inverse(batch.label))
+
+    def _finish(self, stage: str) -> None:
+        self._item_IV = None
+        figures: dict[str, Tensor] = {}
+        for prefix, metric in (("", self.ranking), ("", self.errors), ("raw_", self.raw_errors)):
+            if metric.update_called:
+                figures |= {f"{stage}/{prefix}{name}": value.float() for name, value in metric.compute().items()}
+        self.log_dict(figures)
+
+    # -- checkpoint ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        schema = self.model.schema
+        checkpoint[CHECKPOINT_KEY] = {
+            "version": CHECKPOINT_VERSION,
+            "schema": schema.to_dict(),
+            "fingerprint": schema.fingerprint,
+            "model": self.hparams["model"],
+            "loss": self.loss.name,
+            "settings": self.hparams["settings"],
+        }
