@@ -1,6 +1,6 @@
 """Exact top n under exclusions and allow-lists, for vectors and for anything else that scores.
 
-Equal scores are ordered by item index, so the lists do not depend on the device, the chunk or the sorting algorithm.
+Equal scores are ordered by item index, so equal scores give equal lists on any device, in any chunk.
 Memory is bounded by the chunk, time is one matrix product plus one partial sort.
 
 Shape letters: U users, B users asked for, b users of a chunk, I items, C candidates shared by all users (columns),
@@ -47,7 +47,8 @@ def top_n(
             are not those of all users in order.
         exclude: Items never listed for a user (seen ones).
         allowed: Candidates: bool [I] for all users, or a list per user; None admits every item.
-        chunk: Users scored at once; None takes what suits the device. It bounds the memory, not the result.
+        chunk: Users scored at once; None takes what suits the device. It bounds the memory, and changes
+            the result only where the matrix product rounds the last bit of two scores differently.
 
     Raises:
         ValueError: n or chunk below 1, shapes that do not fit, or scores that are not numbers.
