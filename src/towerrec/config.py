@@ -60,7 +60,7 @@ class EvalConfig:
     """How lists are judged.
 
     Args:
-        on: The split that is judged: `test` or `val`.
+        split: The rows that are judged: `test` or `val`.
         ks: Cut-offs of the ranking metrics.
         candidates: `catalogue` (all items not seen), `observed` (the user's own rows of that split) or a file of item
             ids; null takes what the split recommends.
@@ -70,7 +70,7 @@ class EvalConfig:
         num_examples: Users shown in the report.
     """
 
-    on: str = "test"
+    split: str = "test"
     ks: list[int] = field(default_factory=lambda: [10, 20, 50, 100])
     candidates: str | None = None
     positive: str | None = None
@@ -273,6 +273,11 @@ def _locate(target: str) -> Callable[..., Any]:
         return get_method(target)
 
 
+def output_dir() -> Path:
+    """The directory Hydra made for this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
 def closest(word: str, choices: list[str]) -> str:
     """`: did you mean 'x'?` or the choices, to end an error with."""
     near = difflib.get_close_matches(word, choices, n=1)
@@ -288,7 +293,7 @@ def _typed(cfg: DictConfig, kind: type[ConfigT]) -> ConfigT:
 
 
 def _check_eval(config: EvalConfig) -> None:
-    _one_of("eval.on", config.on, ("test", "val"))
+    _one_of("eval.split", config.split, ("test", "val"))
     if not config.ks or any(k < 1 for k in config.ks):
         raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
     if config.num_resamples < 1:

@@ -92,7 +92,7 @@ class UserItems:
 
 @dataclass
 class TopN:
-    """Ranked lists, best first: `items` int64 [B, n] and `scores` float32 [B, n]; -1 and -inf where a list has ended."""
+    """Ranked lists, best first: `items` int64 [B, n], `scores` float32 [B, n]; -1 and -inf where a list has ended."""
 
     items: Tensor
     scores: Tensor

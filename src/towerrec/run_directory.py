@@ -1,7 +1,4 @@
-"""A run directory: what lies where, and the facts that make a run repeatable.
-
-Every file is written under a temporary name and renamed, so a reader never meets half of one.
-"""
+"""A run directory: what lies where, and the facts that make a run repeatable."""
 
 from __future__ import annotations
 
@@ -12,11 +9,14 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from towerrec.data.prepare import Prepared
+from towerrec.files import write_json
+from towerrec.schema import SPLITS
 
 PACKAGES = ("towerrec", "torch", "lightning", "polars", "numpy", "hydra-core", "torchmetrics")
 
@@ -44,6 +44,12 @@ class RunDirectory:
         return run
 
     @property
+    def shown(self) -> Path:
+        """The directory as a person would type it: relative where it lies under the working directory."""
+        here = Path.cwd()
+        return self.root.relative_to(here) if self.root.is_relative_to(here) else self.root
+
+    @property
     def facts_file(self) -> Path:
         return self.root / "run.json"
 
@@ -69,15 +75,40 @@ class RunDirectory:
         return facts
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def begin(seed: int) -> dict[str, Any]:
+    """Facts at the start of a run."""
+    return {"seed": seed, **environment(), "begun": time.time()}
+
+
+def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
+    """Write `run.json`: what was trained, on what, at what cost; returns its content."""
+    facts = {
+        **{key: value for key, value in begun.items() if key != "begun"},
+        "data": prepared.data_name,
+        "label": prepared.label_name,
+        "fingerprint": prepared.fingerprint,
+        "rows": {split: prepared.store.num_rows(split) for split in SPLITS},
+        "users": prepared.schema.num_users,
+        "items": prepared.schema.num_items,
+        "prepare_seconds": round(prepared.seconds, 3),
+        "prepared_from_cache": prepared.from_cache,
+        **fitted,
+        "total_seconds": round(time.time() - begun["begun"], 3),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "report": prepared.report,
+    }
+    write_json(run.facts_file, facts)
+    return facts
+
+
+def next_steps(run: RunDirectory, fitted: dict[str, Any]) -> str:
+    """What a person may do next, and the run directory last."""
+    place = run.shown
+    rate = f"{fitted['rows_per_second']:,.0f} rows/s"
+    return (
+        f"\ntrained {fitted['epochs']} epochs in {fitted['seconds']:.1f} s ({rate}) on {fitted['device']}\n"
+        f"next:\n  python recommend.py run={place}\n  python evaluate.py run={place}\nrun directory: {place}"
+    )
 
 
 def environment() -> dict[str, Any]:

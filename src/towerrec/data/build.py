@@ -18,12 +18,12 @@ from towerrec.data.encode import Log, encode_tables, first_unseen_day, row_conte
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import index_of, known_ids
 from towerrec.data.labels import Label
-from towerrec.data.report import describe
+from towerrec.data.report import VALUES, describe
 from towerrec.data.splits import Split
 from towerrec.data.store import NO_TIMESTAMP, InteractionStore
 from towerrec.data.tables import Source, Tables
 from towerrec.positive import positive_mask
-from towerrec.schema import ITEM_ID, LABEL, SPLIT, TIMESTAMP_MS, USER_ID, WATCH_RATIO
+from towerrec.schema import ITEM_ID, LABEL, SPLIT, TIMESTAMP_MS, USER_ID
 
 
 def build(
@@ -53,6 +53,7 @@ def build(
         timezone=tables.timezone,
     )
     log = to_arrays(frame, user_ids, item_ids)
+    value = {} if label.raw is None else {"value": frame[label.raw].cast(pl.Float32).to_numpy()}
     del frame
     clock.stage("report and index")
     before = first_unseen_day(log, tables.timezone)
@@ -85,7 +86,7 @@ def build(
     InteractionStore.write(
         store,
         split=log.split,
-        columns={name: getattr(log, name) for name in ("user_idx", "item_idx", "label", "timestamp_ms")},
+        columns={name: getattr(log, name) for name in ("user_idx", "item_idx", "label", "timestamp_ms")} | value,
         context=row_context(encoded.encoders, log, encoded.item_days),
         num_users=len(user_ids),
         num_items=len(item_ids),
@@ -99,7 +100,7 @@ def build(
 def labelled(tables: Tables, *, cleaning: Cleaning, split: Split, label: Label) -> tuple[pl.DataFrame, dict[str, int]]:
     """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning."""
     existing = tables.interactions.collect_schema().names()
-    optional = [name for name in (TIMESTAMP_MS, WATCH_RATIO) if name in existing]
+    optional = [name for name in (TIMESTAMP_MS, *VALUES) if name in existing]
     wanted = list(dict.fromkeys([*optional, *label.columns, *split.columns]))
     frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns)
     codes = split.assign(frame)
@@ -112,7 +113,7 @@ def labelled(tables: Tables, *, cleaning: Cleaning, split: Split, label: Label) 
     label.fit(frame.filter(pl.col(SPLIT) == 1))
     frame = frame.with_columns(label.apply(frame).alias(LABEL))
     check_positives(frame, label.positive)
-    kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in (WATCH_RATIO,) if c in frame.columns)]
+    kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in VALUES if c in frame.columns)]
     return frame.select(kept), counts
 
 

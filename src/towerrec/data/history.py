@@ -13,6 +13,9 @@ from torch import device as Device
 
 from towerrec.data.store import NO_TIMESTAMP
 
+# Rows searched at once: bounds the memory of the 64-bit intermediates.
+CHUNK = 1 << 20
+
 
 @dataclass
 class UserHistory:
@@ -51,23 +54,40 @@ class UserHistory:
 
         A row without time reads the user's last positives whatever their time.
         """
-        timed_B = timestamp_ms_B != NO_TIMESTAMP
-        rank_B = torch.searchsorted(self.moments, timestamp_ms_B) + 1
-        end_B = torch.searchsorted(self.key, user_idx_B * (len(self.moments) + 2) + rank_B)
-        end_B = torch.where(timed_B, end_B, self.first[user_idx_B + 1])
-        start_B = torch.where(timed_B, self.first_timed[user_idx_B], self.first[user_idx_B])
-        history_BH = self._gather(start_B, end_B, length)
-        return history_BH.masked_fill(history_BH == target_B[:, None], -1)
+        start_B, end_B = self.windows(user_idx_B, timestamp_ms_B)
+        return without_target(self.gather(start_B, end_B, length=length), target_B)
+
+    def windows(self, user_idx_R: Tensor, timestamp_ms_R: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in `items` the positives before each row begin and end, int32 [R] each.
+
+        Two searches per row: worth doing once for a whole split, in its order, and not in every batch of every epoch.
+        """
+        parts = zip(user_idx_R.split(CHUNK), timestamp_ms_R.split(CHUNK), strict=True)
+        found = [self._window(user_idx.long(), timestamp_ms) for user_idx, timestamp_ms in parts]
+        if not found:
+            empty = torch.zeros(0, dtype=torch.int32, device=self.items.device)
+            return empty, empty
+        return torch.cat([start for start, _ in found]), torch.cat([end for _, end in found])
+
+    def _window(self, user_idx_R: Tensor, timestamp_ms_R: Tensor) -> tuple[Tensor, Tensor]:
+        timed_R = timestamp_ms_R != NO_TIMESTAMP
+        rank_R = torch.searchsorted(self.moments, timestamp_ms_R) + 1
+        end_R = torch.searchsorted(self.key, user_idx_R * (len(self.moments) + 2) + rank_R)
+        end_R = torch.where(timed_R, end_R, self.first[user_idx_R + 1])
+        start_R = torch.where(timed_R, self.first_timed[user_idx_R], self.first[user_idx_R])
+        return start_R.int(), end_R.int()
 
     def latest(self, user_idx_B: Tensor, *, length: int) -> Tensor:
         """Each user's last positives, most recent first, int64 [B, H], -1 where there are fewer."""
-        return self._gather(self.first[user_idx_B], self.first[user_idx_B + 1], length)
+        return self.gather(self.first[user_idx_B], self.first[user_idx_B + 1], length=length)
 
-    def _gather(self, start_B: Tensor, end_B: Tensor, length: int) -> Tensor:
-        position_BH = end_B[:, None] - 1 - torch.arange(length, device=end_B.device)
+    def gather(self, start_B: Tensor, end_B: Tensor, *, length: int) -> Tensor:
+        """The last `length` items of each window, most recent first, int64 [B, H], -1 where there are fewer."""
+        position_BH = end_B.long()[:, None] - 1 - torch.arange(length, device=end_B.device)
         if self.items.shape[0] == 0:
             return torch.full_like(position_BH, -1)
-        return torch.where(position_BH >= start_B[:, None], self.items[position_BH.clamp(min=0)], -1)
+        items_BH = self.items.index_select(0, position_BH.clamp(min=0).view(-1)).view_as(position_BH)
+        return items_BH.masked_fill_(position_BH < start_B[:, None], -1)
 
     def to(self, device: Device | str) -> UserHistory:
         return UserHistory(
@@ -77,3 +97,8 @@ class UserHistory:
             self.first_timed.to(device),
             self.moments.to(device),
         )
+
+
+def without_target(history_BH: Tensor, target_B: Tensor) -> Tensor:
+    """The history with -1 in place of the row's own item: a model must not find its answer in its input."""
+    return history_BH.masked_fill(history_BH == target_B[:, None], -1)

@@ -25,6 +25,7 @@ class Label(Protocol):
         positive: Rule over label values, such as `"> 0"`.
         binary: True where every label is 0 or 1.
         columns: Columns of the interaction table that `apply` reads.
+        raw: The column that the label is a transform of, or None where it stands for itself.
         inverse_name: `identity` or `expm1`: how a prediction becomes a watch ratio (or the raw value) again.
     """
 
@@ -32,6 +33,7 @@ class Label(Protocol):
     positive: str
     binary: bool
     columns: tuple[str, ...]
+    raw: str | None
     inverse_name: str
 
     def settings(self) -> dict[str, Any]: ...
@@ -63,6 +65,7 @@ class _Fixed:
 
     name: str
     columns: tuple[str, ...]
+    raw: str | None = None
     inverse_name = "identity"
 
     def fit(self, train: pl.DataFrame) -> Self:
@@ -103,6 +106,7 @@ class WatchRatio(_Fixed):
     name = "watch_ratio"
     binary = False
     columns = (WATCH_RATIO,)
+    raw = WATCH_RATIO
 
     def __init__(self, *, clip: float | None = None, log: bool = False, positive: str = ">= 2") -> None:
         if clip is not None and not (math.isfinite(clip) and clip > 0):

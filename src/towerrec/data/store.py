@@ -23,6 +23,7 @@ from towerrec.schema import SPLITS
 NO_TIMESTAMP = -(2**63)
 """Stands in `timestamp_ms` where a row has no time."""
 
+OPTIONAL = ("weight", "value")
 COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
 
 
@@ -74,6 +75,7 @@ class InteractionStore:
     offsets: dict[str, tuple[int, int]]
     context: dict[str, str]
     has_weight: bool
+    has_value: bool = False
 
     @classmethod
     def write(
@@ -91,14 +93,15 @@ class InteractionStore:
         Args:
             directory: Is created.
             split: uint8, 1 train, 2 val, 3 test (no other value).
-            columns: `user_idx`, `item_idx`, `label`, `timestamp_ms` and, where rows count differently, `weight`.
+            columns: `user_idx`, `item_idx`, `label`, `timestamp_ms` and, where rows count differently, `weight`, and
+                where the label is a transform of something, `value`: that something.
             context: Name -> (side, values) of the row-level features.
             num_users: Rows of the user table.
             num_items: Rows of the item table.
         """
         directory.mkdir(parents=True)
         order = sort_order(split, columns["user_idx"], columns["timestamp_ms"])
-        dtypes = {**COLUMNS, **({"weight": np.float32} if "weight" in columns else {})}
+        dtypes = COLUMNS | {name: np.float32 for name in OPTIONAL if name in columns}
         for name, dtype in dtypes.items():
             np.save(directory / f"{name}.npy", columns[name].astype(dtype, copy=False)[order])
         for name, (_, values) in context.items():
@@ -111,6 +114,7 @@ class InteractionStore:
             "offsets": {name: [int(bounds[i]), int(bounds[i + 1])] for i, name in enumerate(SPLITS)},
             "context": {name: side for name, (side, _) in context.items()},
             "has_weight": "weight" in columns,
+            "has_value": "value" in columns,
         }
         (directory / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         return cls.open(directory)
@@ -126,6 +130,7 @@ class InteractionStore:
             offsets={name: (start, end) for name, (start, end) in meta["offsets"].items()},
             context=meta["context"],
             has_weight=meta["has_weight"],
+            has_value=meta["has_value"],
         )
 
     def num_rows(self, split: str) -> int:
@@ -143,6 +148,10 @@ class InteractionStore:
             user_context=self._context("user", split),
             item_context=self._context("item", split),
         )
+
+    def values(self, split: str) -> Tensor:
+        """What the label was made from, such as the watch ratio before it was clipped; otherwise the label. [R]"""
+        return self._column("value" if self.has_value else "label", split)
 
     def positives(self, split: str, rule: str) -> UserItems:
         """Items of every user with a row of `split` whose label passes `rule`; `values` is the largest label."""

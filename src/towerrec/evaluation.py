@@ -1,0 +1,206 @@
+"""Judge systems under one protocol and write what came out.
+
+A system is anything that can give `TopN` lists for the judged users: a model, a baseline, a file of another program.
+
+Shape letters: B judged users, D vector width, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from torch import Tensor
+
+from towerrec.baselines.popularity import best_list_in_hindsight
+from towerrec.baselines.registry import HINDSIGHT, baseline, why_not
+from towerrec.baselines.rows import TrainRows
+from towerrec.data.prepare import Prepared
+from towerrec.files import whole_file, write_json
+from towerrec.metrics.functional import mae, rmse
+from towerrec.positive import positive_mask
+from towerrec.protocol import Protocol
+from towerrec.ragged import TopN, UserItems
+from towerrec.report.bootstrap import intervals
+from towerrec.report.judge import Judged, Summary, judge_system
+from towerrec.retrieval.search import Scorer, top_n_by
+
+Lists = Callable[[], TopN]
+
+
+@dataclass
+class Evaluation:
+    """What one judgement found: every system, the rules, and, where the model predicts values, how well."""
+
+    protocol: Protocol
+    systems: list[Judged]
+    values: Summary = field(default_factory=dict)
+    baseline_values: dict[str, dict[str, float]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def judged(self) -> Judged:
+        """The system the judgement is about: the first."""
+        return self.systems[0]
+
+    @property
+    def metrics(self) -> Summary:
+        """All figures of the judged system."""
+        return {**self.values, **self.judged.summary}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures of the others and the rules, in plain builtins."""
+        return {
+            "system": self.judged.name,
+            "protocol": self.protocol.describe(),
+            "baselines": {s.name: s.summary for s in self.systems[1:]},
+            "baseline_values": self.baseline_values,
+            "left_out": self.left_out,
+        }
+
+
+def evaluate_lists(
+    prepared: Prepared,
+    protocol: Protocol,
+    systems: Mapping[str, Lists],
+    *,
+    baselines: list[str],
+    num_resamples: int,
+    seed: int,
+) -> Evaluation:
+    """Judge the given systems, then the baselines and the best single list in hindsight, all by the same rules."""
+    judged: list[Judged] = []
+    left_out: list[str] = []
+    rows = train_rows(prepared)
+    everyone: dict[str, Lists] = dict(systems)
+    for name in baselines:
+        reason = why_not(name, rows)
+        if reason is not None:
+            left_out.append(reason)
+        elif name not in everyone:
+            everyone[name] = _lists_of(baseline(name, seed=seed).fit(rows), protocol)
+    per_user = protocol.allowed if isinstance(protocol.allowed, UserItems) else None
+    everyone[HINDSIGHT] = _lists_of(best_list_in_hindsight(protocol.relevant, candidates=per_user), protocol)
+    for name, lists in everyone.items():
+        judged.append(
+            judge_system(
+                name,
+                lists(),
+                protocol.relevant,
+                protocol.users,
+                protocol.ks,
+                user_ids=prepared.user_ids,
+                num_candidates=protocol.num_candidates,
+                num_resamples=num_resamples,
+                seed=seed,
+                bound=name == HINDSIGHT,
+            )
+        )
+    return Evaluation(protocol, judged, left_out=left_out)
+
+
+def baseline_lists(name: str, prepared: Prepared, protocol: Protocol, *, seed: int) -> TopN:
+    """The lists of a baseline that was asked for by name.
+
+    Raises:
+        ValueError: If no baseline has this name or it has nothing to say about this log.
+    """
+    rows = train_rows(prepared)
+    chosen = baseline(name, seed=seed)
+    reason = why_not(name, rows)
+    if reason is not None:
+        raise ValueError(f"baseline={name}: {reason}")
+    return _lists_of(chosen.fit(rows), protocol)()
+
+
+def train_rows(prepared: Prepared) -> TrainRows:
+    """What baselines learn from: the training rows under the label's rule."""
+    rows = prepared.store.rows("train")
+    return TrainRows(
+        user_idx=rows.user_idx.long(),
+        item_idx=rows.item_idx.long(),
+        positive=positive_mask(rows.label, prepared.positive),
+        num_users=prepared.schema.num_users,
+        num_items=prepared.schema.num_items,
+    )
+
+
+def _lists_of(scorer: Scorer, protocol: Protocol) -> Lists:
+    def lists() -> TopN:
+        return top_n_by(
+            scorer,
+            protocol.users,
+            num_items=protocol.relevant.num_items,
+            n=max(protocol.ks),
+            exclude=protocol.exclude,
+            allowed=protocol.allowed,
+        )
+
+    return lists
+
+
+def judge_values(predicted_R: Tensor, actual_R: Tensor, *, num_resamples: int, seed: int) -> Summary:
+    """RMSE and MAE of predicted values with 95 % bootstrap intervals over rows (at most 100,000 rows resampled)."""
+    error_R = (predicted_R.double() - actual_R.double()).numpy()
+    if not np.isfinite(error_R).all():
+        raise ValueError("some predicted values are not finite: the model has diverged, lower optimizer.lr")
+    figures = {"rmse": float(rmse(predicted_R, actual_R)), "mae": float(mae(predicted_R, actual_R))}
+    drawn = error_R
+    if len(error_R) > 100_000:
+        drawn = np.random.default_rng(seed).choice(error_R, 100_000, replace=False)
+    ends = intervals(np.stack([drawn**2, np.abs(drawn)], 1), num_resamples=num_resamples, seed=seed)
+    # A sample of the rows has a wider interval than all of them: shrink it back by the root of the share.
+    share = np.sqrt(len(drawn) / len(error_R))
+    centre = np.array([np.mean(drawn**2), np.mean(np.abs(drawn))])
+    low, high = centre + (ends - centre) * share
+    low[0], high[0] = np.sqrt(np.maximum([low[0], high[0]], 0))
+    return {
+        name: {"mean": figure, "low": float(low[i]), "high": float(high[i]), "rows": len(error_R)}
+        for i, (name, figure) in enumerate(figures.items())
+    }
+
+
+def constant_predictions(prepared: Prepared, actual_R: Tensor) -> dict[str, dict[str, float]]:
+    """RMSE and MAE of the two constants every model must beat: the mean and the median of the training rows."""
+    values = prepared.store.values("train").double()
+    constants = {"train mean": values.mean(), "train median": values.median()}
+    return {
+        name: {
+            "rmse": float(rmse(constant.expand_as(actual_R), actual_R)),
+            "mae": float(mae(constant.expand_as(actual_R), actual_R)),
+        }
+        for name, constant in constants.items()
+    }
+
+
+def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl.DataFrame | None = None) -> None:
+    """Write `metrics.json`, `baselines.json`, `per_user.parquet` and, with predicted values, `predictions.parquet`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_json(directory / "metrics.json", evaluation.metrics)
+    write_json(directory / "comparison.json", evaluation.to_dict())
+    with whole_file(directory / "per_user.parquet") as path:
+        evaluation.judged.per_user.write_parquet(path)
+    if predictions is not None:
+        with whole_file(directory / "predictions.parquet") as path:
+            predictions.write_parquet(path)
+
+
+def predictions_table(prepared: Prepared, on: str, predicted_R: Tensor, actual_R: Tensor) -> pl.DataFrame:
+    """Every judged row with what was predicted, worst first: user_id, item_id, actual, predicted, absolute_error."""
+    rows = prepared.store.rows(on)
+    return (
+        pl.DataFrame(
+            {
+                "user_id": prepared.user_ids.gather(rows.user_idx.numpy()),
+                "item_id": prepared.item_ids.gather(rows.item_idx.numpy()),
+                "actual": actual_R.float().numpy(),
+                "predicted": predicted_R.float().numpy(),
+            }
+        )
+        .with_columns(absolute_error=(pl.col("actual") - pl.col("predicted")).abs())
+        .sort("absolute_error", descending=True, maintain_order=True)
+    )

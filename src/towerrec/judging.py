@@ -1,0 +1,298 @@
+"""Judging as the two scripts do it: a trained run, a list file, a baseline, or several judgements side by side."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
+from towerrec.config import EvalConfig, EvaluateConfig
+from towerrec.data.catalogue import Catalogue, catalogue_of, load_catalogue
+from towerrec.data.labels import invert
+from towerrec.data.prepare import Prepared
+from towerrec.evaluation import (
+    Evaluation,
+    baseline_lists,
+    constant_predictions,
+    evaluate_lists,
+    judge_values,
+    predictions_table,
+    write_evaluation,
+)
+from towerrec.examples import examples
+from towerrec.files import whole_file
+from towerrec.nn.losses import predicted_label
+from towerrec.protocol import Protocol, protocol
+from towerrec.ragged import TopN
+from towerrec.recommending import moment
+from towerrec.report.bootstrap import paired_difference
+from towerrec.report.html import page
+from towerrec.report.interpret import interpret
+from towerrec.report.lists import read_lists
+from towerrec.report.text import aligned, comparison
+from towerrec.retrieval.search import top_n
+from towerrec.run_directory import RunDirectory
+from towerrec.scoring import TowerScores
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run's towers over a catalogue."""
+
+    name: str
+    meta: CheckpointMeta
+    scores: TowerScores
+
+
+def load(
+    run: RunDirectory,
+    *,
+    checkpoint: str,
+    device: torch.device,
+    catalogue: Catalogue | None = None,
+    at: str | None = None,
+) -> TrainedRun:
+    """The towers of a run over its own catalogue, or over one that was grown from it.
+
+    Raises:
+        ValueError: If the checkpoint or the catalogue is missing, damaged or of another schema.
+    """
+    tables = catalogue if catalogue is not None else load_catalogue(run.catalogue)
+    model, meta = load_model(find_checkpoint(run.checkpoints, checkpoint), expect=tables.schema)
+    scores = TowerScores(
+        model,
+        tables,
+        history=tables.history,
+        history_length=int(meta.settings["history_length"]),
+        device=device,
+        moment=moment(at, tables.timezone),
+    )
+    return TrainedRun(str(meta.settings["name"]), meta, scores)
+
+
+def judge_run(
+    config: EvalConfig,
+    trained: TrainedRun,
+    prepared: Prepared,
+    directory: Path | None,
+    *,
+    on: str,
+    seed: int,
+    facts: dict[str, Any],
+) -> Evaluation:
+    """Judge a run on held-out rows and say what came out; with a `directory`, write everything there."""
+    rules = rules_of(config, prepared, on)
+    lists = model_lists(trained.scores, rules)
+    found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed)
+    predictions = None
+    predicted_R = predicted_values(trained, prepared, on)
+    if predicted_R is not None:
+        actual_R = prepared.store.values(on).clone()
+        found.values = judge_values(predicted_R, actual_R, num_resamples=config.num_resamples, seed=seed)
+        found.baseline_values = constant_predictions(prepared, actual_R)
+        predictions = predictions_table(prepared, on, predicted_R, actual_R)
+    if directory is not None:
+        write_evaluation(directory, found, predictions=predictions)
+    present(config, found, prepared, directory, lists, facts=facts, seed=seed)
+    return found
+
+
+def judge_other(config: EvaluateConfig, prepared: Prepared, directory: Path, facts: dict[str, Any]) -> Evaluation:
+    """Judge a baseline or a list file by the rules of the config, and write everything into `directory`."""
+    rules = rules_of(config.eval, prepared, config.eval.split)
+    if config.baseline is not None:
+        name, lists = config.baseline, baseline_lists(config.baseline, prepared, rules, seed=config.seed)
+    else:
+        path = Path(str(config.recommendations))
+        name, lists = path.stem, _lists_of_file(path, prepared, rules)
+    found = judged_lists(config.eval, prepared, rules, name, lists, seed=config.seed)
+    write_evaluation(directory, found)
+    present(config.eval, found, prepared, directory, lists, facts=facts, seed=config.seed)
+    return found
+
+
+def judged_lists(
+    config: EvalConfig, prepared: Prepared, rules: Protocol, name: str, lists: TopN, *, seed: int
+) -> Evaluation:
+    """One system's lists beside the configured baselines."""
+    return evaluate_lists(
+        prepared,
+        rules,
+        {name: lambda: lists},
+        baselines=list(config.baselines),
+        num_resamples=config.num_resamples,
+        seed=seed,
+    )
+
+
+def present(
+    config: EvalConfig,
+    found: Evaluation,
+    prepared: Prepared,
+    directory: Path | None,
+    lists: TopN,
+    *,
+    facts: Mapping[str, Any],
+    seed: int,
+) -> None:
+    """Say on the terminal what was found and, where there is a directory, write `report.html`."""
+    sentences = interpret(
+        found.systems,
+        num_candidates=found.protocol.num_candidates,
+        dropped=found.protocol.dropped,
+        values=found.values,
+        constant_values=found.baseline_values,
+        num_resamples=config.num_resamples,
+        seed=seed,
+    )
+    rules = found.protocol
+    log.info(f"\n{rules.on}: {len(rules.users):,} users, candidates {rules.candidates}, relevant {rules.positive}")
+    log.info(comparison(found.systems))
+    if found.values:
+        log.info(_values_text(found))
+    for sentence in [*sentences, *(f"Left out: {reason}." for reason in found.left_out)]:
+        log.info(f"- {sentence}")
+    if directory is None:
+        return
+    html = page(
+        f"{found.judged.name} on {prepared.data_name}",
+        found.systems,
+        sentences,
+        facts=facts,
+        rules=rules.describe(),
+        data=prepared.report,
+        values=found.values,
+        constant_values=found.baseline_values,
+        examples=examples(catalogue_of(prepared), found.protocol, lists, num_examples=config.num_examples, seed=seed),
+    )
+    with whole_file(directory / "report.html") as path:
+        path.write_text(html, encoding="utf-8")
+
+
+def rules_of(config: EvalConfig, prepared: Prepared, on: str) -> Protocol:
+    """The rules that a config makes for a log."""
+    return protocol(prepared, on=on, ks=list(config.ks), candidates=config.candidates, positive=config.positive)
+
+
+def model_lists(scores: TowerScores, rules: Protocol) -> TopN:
+    """The model's lists for the judged users."""
+    users = rules.users.to(scores.device)
+    allowed = rules.allowed
+    lists = top_n(
+        torch.cat([scores.users(part) for part in users.split(4096)]),
+        scores.items(),
+        n=max(rules.ks),
+        user_idx_B=users,
+        exclude=None if rules.exclude is None else rules.exclude.to(scores.device),
+        allowed=None if allowed is None else allowed.to(scores.device),
+    )
+    return lists.to("cpu")
+
+
+def predicted_values(trained: TrainedRun, prepared: Prepared, on: str) -> Tensor | None:
+    """What the model predicts for every held-out row, in the unit of `store.values`; None where scores only order."""
+    score_R = trained.scores.rows(prepared.store.rows(on))
+    label_R = predicted_label(trained.meta.loss, score_R)
+    return None if label_R is None else invert(label_R, prepared.inverse_name)
+
+
+def compare(directories: list[str], *, num_resamples: int, seed: int) -> pl.DataFrame:
+    """Paired differences of the first judgement to each of the others, user by user, for the metrics all of them have.
+
+    Args:
+        directories: Run directories, or directories with a `per_user.parquet`.
+        num_resamples: Bootstrap resamples.
+        seed: Of the resamples.
+
+    Raises:
+        ValueError: Fewer than two, one without a judgement, or judgements by different rules.
+    """
+    if len(directories) < 2:
+        raise ValueError("compare needs at least two directories: compare=[RUN_A,RUN_B]")
+    judged = [_judgement(Path(d)) for d in directories]
+    rules = [j["rules"] for j in judged]
+    for key in ("split", "candidates", "positive"):
+        found = sorted({str(r[key]) for r in rules})
+        if len(found) > 1:
+            raise ValueError(
+                f"judged by different rules ({key}: {', '.join(found)}): judge them alike first"
+            )
+    metrics = [m for m in judged[0]["per_user"].columns if "@" in m and all(m in j["per_user"].columns for j in judged)]
+    rows = []
+    for other, directory in zip(judged[1:], directories[1:], strict=True):
+        for metric in metrics:
+            gap = paired_difference(
+                judged[0]["per_user"], other["per_user"], metric, num_resamples=num_resamples, seed=seed
+            )
+            rows.append({"first": directories[0], "second": directory, "metric": metric, **gap.to_dict()})
+    return pl.DataFrame(rows)
+
+
+def write_comparison(table: pl.DataFrame, directory: Path) -> None:
+    """Write `comparison.parquet`."""
+    with whole_file(directory / "comparison.parquet") as path:
+        table.write_parquet(path)
+
+
+def check_same_log(trained: TrainedRun, prepared: Prepared) -> None:
+    """Refuse to judge a run on a log that was prepared in another way than its own.
+
+    Raises:
+        ValueError: If users, items or features differ.
+    """
+    if trained.meta.fingerprint != prepared.schema.fingerprint:
+        raise ValueError(
+            f"{trained.name} was trained on other users, items or features than this log has after preparation: "
+            "judge it with the data, cleaning, split and features of its training (leave those keys out)"
+        )
+
+
+def comparison_text(table: pl.DataFrame) -> str:
+    """Paired differences as lines for a terminal."""
+    head = ["metric", "first - second", "95 % interval", "better for", "worse for"]
+    lines = []
+    for second, part in table.group_by("second", maintain_order=True):
+        body = [
+            [
+                row["metric"],
+                f"{row['mean']:+.4f}",
+                f"{row['low']:+.4f} to {row['high']:+.4f}",
+                f"{row['wins']:.0%}",
+                f"{row['losses']:.0%}",
+            ]
+            for row in part.iter_rows(named=True)
+        ]
+        lines += [f"{part['first'][0]} against {second[0]} ({part['users'][0]:,} users)", *aligned([head, *body]), ""]
+    return "\n".join(lines)
+
+
+def _judgement(directory: Path) -> dict[str, Any]:
+    for place in (directory / "evaluation", directory):
+        if (place / "per_user.parquet").is_file() and (place / "comparison.json").is_file():
+            about = json.loads((place / "comparison.json").read_text(encoding="utf-8"))
+            return {"per_user": pl.read_parquet(place / "per_user.parquet"), "rules": about["protocol"]}
+    raise ValueError(f"{directory} holds no judgement (per_user.parquet): run python evaluate.py run={directory} first")
+
+
+def _lists_of_file(path: Path, prepared: Prepared, rules: Protocol) -> TopN:
+    read = read_lists(path, rules.users, user_ids=prepared.user_ids, item_ids=prepared.item_ids, n=max(rules.ks))
+    if read.users_without_list:
+        log.info(f"{path}: {read.users_without_list:,} judged users have no list there and count as missed")
+    return read.lists
+
+
+def _values_text(found: Evaluation) -> str:
+    rows = [["", "rmse", "mae"]]
+    systems = {found.judged.name: {n: f["mean"] for n, f in found.values.items()}, **found.baseline_values}
+    rows += [[name, f"{figures['rmse']:.4f}", f"{figures['mae']:.4f}"] for name, figures in systems.items()]
+    return "\n".join(aligned(rows))

@@ -1,0 +1,109 @@
+"""The rules of a judgement: whose lists, from which candidates, against which relevant items.
+
+Every system (model, baseline, foreign list file) is judged under one `Protocol`, so their figures can stand in one
+table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.data.id_files import known_or_refused, read_ids
+from towerrec.data.prepare import Prepared
+from towerrec.ragged import UserItems
+from towerrec.retrieval.search import only_candidates
+
+SEEN_BEFORE = {"val": ("train",), "test": ("train", "val")}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Who is judged by what.
+
+    Attributes:
+        on: The split judged, `test` or `val`.
+        ks: Cut-offs.
+        candidates: `catalogue`, `observed` or the name of the file of candidates.
+        positive: The rule that makes a row relevant.
+        users: Users with at least one relevant candidate, int64 [B].
+        relevant: Relevant candidates of every user.
+        dropped: Relevant rows that no list may hold (seen before, or no candidate); they count for nobody.
+        exclude: Items never listed for a user, or None.
+        allowed: Candidates: bool [I] for all, one list per user, or None for all items.
+        num_candidates: Items that could be listed for somebody.
+    """
+
+    on: str
+    ks: list[int]
+    candidates: str
+    positive: str
+    users: Tensor
+    relevant: UserItems
+    dropped: int
+    exclude: UserItems | None
+    allowed: Tensor | UserItems | None
+    num_candidates: int
+
+    def describe(self) -> dict[str, Any]:
+        """The rules in plain builtins, for files and reports."""
+        return {
+            "split": self.on,
+            "ks": self.ks,
+            "candidates": self.candidates,
+            "positive": self.positive,
+            "users": len(self.users),
+            "relevant": int(self.relevant.counts.sum()),
+            "relevant_but_no_candidate": self.dropped,
+            "num_candidates": self.num_candidates,
+        }
+
+
+def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | None, positive: str | None) -> Protocol:
+    """Make the rules from the held-out rows.
+
+    Args:
+        prepared: The prepared log.
+        on: `test` or `val`.
+        ks: Cut-offs.
+        candidates: `catalogue`, `observed`, a file of item ids, or None for what the split recommends.
+        positive: Which labels are relevant; None for the label's own rule.
+
+    Raises:
+        ValueError: No user with a relevant candidate, a cut-off beyond the candidates, or a bad file.
+    """
+    mode = candidates or prepared.candidates
+    rule = positive or prepared.positive
+    store = prepared.store
+    allowed: Tensor | UserItems | None = None
+    exclude: UserItems | None = None
+    if mode == "observed":
+        allowed = store.seen(on)
+        num_candidates = int(torch.unique(allowed.items).numel())
+    else:
+        exclude = store.seen(*SEEN_BEFORE[on])
+        allowed = store.in_log("item") if mode == "catalogue" else _items_of_file(mode, prepared.item_ids)
+        num_candidates = int(allowed.sum())
+    relevant, dropped = only_candidates(store.positives(on, rule), exclude=exclude, allowed=allowed)
+    users = relevant.counts.nonzero()[:, 0]
+    if len(users) == 0:
+        raise ValueError(
+            f"no user has a positive ({rule}) among the candidates ({mode}) of the {on} rows, so nothing can be "
+            "ranked against: change eval.positive, eval.candidates, label or split"
+        )
+    if max(ks) > num_candidates:
+        raise ValueError(f"eval.ks: {max(ks)} is larger than the {num_candidates:,} candidates there are: lower it")
+    return Protocol(on, sorted(ks), mode, rule, users, relevant, dropped, exclude, allowed, num_candidates)
+
+
+def _items_of_file(path: str, item_ids: pl.Series) -> Tensor:
+    if not Path(path).is_file():
+        raise ValueError(f"eval.candidates={path} is neither 'catalogue' nor 'observed' nor a file of item ids")
+    wanted = read_ids(Path(path), column="item_id", like=item_ids)
+    known_or_refused(wanted, item_ids, Path(path))
+    return torch.from_numpy(item_ids.is_in(wanted.implode()).to_numpy().copy())

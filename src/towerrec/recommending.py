@@ -1,0 +1,144 @@
+"""From a run directory to a file of ranked lists: nothing of the training data is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.data.catalogue import Catalogue, with_items
+from towerrec.data.id_files import known_or_refused, read_ids, read_table
+from towerrec.ragged import UserItems
+from towerrec.retrieval.index import ItemIndex
+from towerrec.retrieval.recommend import recommend, write_lists
+from towerrec.schema import ITEM_ID, USER_ID
+from towerrec.scoring import Moment, TowerScores
+
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks, and what may be listed.
+
+    Attributes:
+        known: Rows of the user table, int64 [B].
+        new: Users the run does not know, with their feature columns, or None.
+        candidates: Which items may be listed, bool [I].
+        exclude: What each known user has seen, or None.
+    """
+
+    known: Tensor
+    new: pl.DataFrame | None
+    candidates: Tensor
+    exclude: UserItems | None
+
+    @property
+    def num_users(self) -> int:
+        return len(self.known) + (0 if self.new is None else self.new.height)
+
+
+def request(catalogue: Catalogue, *, users: str | None, candidates: str | None, exclude_seen: bool) -> Request:
+    """Read the files of users and candidates.
+
+    Raises:
+        ValueError: If a file is bad, or an id is unknown and its features are not given.
+    """
+    known, new = torch.arange(len(catalogue.user_ids)), None
+    if users is not None:
+        known, new = _users_of_file(Path(users), catalogue)
+    allowed = catalogue.in_log
+    if candidates is not None:
+        wanted = read_ids(Path(candidates), column=ITEM_ID, like=catalogue.item_ids)
+        known_or_refused(wanted, catalogue.item_ids, Path(candidates))
+        allowed = torch.from_numpy(catalogue.item_ids.is_in(wanted.implode()).to_numpy().copy())
+    return Request(known, new, allowed, catalogue.seen if exclude_seen else None)
+
+
+def lists(
+    scores: TowerScores, catalogue: Catalogue, asked: Request, *, n: int, batch_users: int
+) -> Iterator[pl.DataFrame]:
+    """Tables of lists, a chunk of users at a time, in the order of the users' ids.
+
+    Args:
+        scores: The towers over the tables of the catalogue.
+        catalogue: Those tables.
+        asked: Who asks for what.
+        n: Length of the lists.
+        batch_users: Users ranked at once.
+    """
+    num_known = len(catalogue.user_ids)
+    rows, user_ids, exclude = asked.known, catalogue.user_ids, asked.exclude
+    new_vectors = torch.zeros(0)
+    if asked.new is not None:
+        new_vectors = scores.new_users(catalogue.encoders.encode("user", asked.new))
+        rows = torch.cat([rows, num_known + torch.arange(asked.new.height)])
+        user_ids = pl.concat([user_ids, asked.new[USER_ID]])
+        if exclude is not None:
+            nothing = exclude.offsets[-1:].expand(asked.new.height)
+            exclude = UserItems(torch.cat([exclude.offsets, nothing]), exclude.items, exclude.num_items)
+
+    def encode(user_idx_B: Tensor) -> Tensor:
+        is_new = user_idx_B >= num_known
+        vectors_BV = scores.users(user_idx_B.clamp(max=num_known - 1))
+        if bool(is_new.any()):
+            vectors_BV[is_new] = new_vectors[user_idx_B[is_new] - num_known]
+        return vectors_BV
+
+    yield from recommend(
+        encode,
+        ItemIndex.of(scores.items(), asked.candidates),
+        rows.to(scores.device),
+        user_ids=user_ids,
+        item_ids=catalogue.item_ids,
+        n=n,
+        exclude=None if exclude is None else exclude.to(scores.device),
+        batch_users=batch_users,
+    )
+
+
+def write(tables: Iterator[pl.DataFrame], catalogue: Catalogue, path: Path, *, format: str) -> int:
+    """Write the tables into one file that appears when it is complete; returns the number of rows."""
+    return write_lists(
+        tables, path, format=format, user_type=catalogue.user_ids.dtype, item_type=catalogue.item_ids.dtype
+    )
+
+
+def with_new_items(catalogue: Catalogue, path: str | None) -> Catalogue:
+    """The catalogue and the new items of a file, which need their feature columns."""
+    if path is None:
+        return catalogue
+    return with_items(catalogue, read_table(Path(path), column=ITEM_ID, like=catalogue.item_ids))
+
+
+def moment(at: str | None, timezone: str) -> Moment:
+    """The moment that a text such as `2020-09-01T20:00` names.
+
+    Raises:
+        ValueError: If it names none.
+    """
+    if at is None:
+        return Moment()
+    try:
+        parsed = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ValueError(f"at={at} is not a moment: write it like 2020-09-01T20:00") from error
+    local = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=ZoneInfo(timezone))
+    return Moment(int(local.timestamp() * 1000))
+
+
+def _users_of_file(path: Path, catalogue: Catalogue) -> tuple[Tensor, pl.DataFrame | None]:
+    """Known users by their rows; users with feature columns that the run does not know stay a table."""
+    table = read_table(path, column=USER_ID, like=catalogue.user_ids).unique(USER_ID, maintain_order=True)
+    is_known = table[USER_ID].is_in(catalogue.user_ids.implode())
+    new = table.filter(~is_known)
+    lacking = catalogue.encoders.missing_columns("user", table.columns)
+    if new.height and (lacking or len(table.columns) == 1):
+        known_or_refused(table[USER_ID], catalogue.user_ids, path)
+    places = pl.DataFrame({USER_ID: catalogue.user_ids}).with_row_index("row")
+    rows = table.filter(is_known).join(places, on=USER_ID, how="left", maintain_order="left")["row"]
+    return torch.from_numpy(rows.cast(pl.Int64).to_numpy().copy()), new if new.height else None

@@ -1,0 +1,99 @@
+"""The three tasks, wired: what happens in which order. How it happens is elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from towerrec import judging, recommending
+from towerrec.choices import split_node
+from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, build, output_dir
+from towerrec.data.catalogue import load_catalogue, save_catalogue
+from towerrec.data.datamodule import RetrievalDataModule
+from towerrec.data.report import as_text
+from towerrec.files import write_json
+from towerrec.run_directory import RunDirectory, begin, environment, finish, next_steps
+from towerrec.scoring import torch_device
+from towerrec.training import fit
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: TrainConfig) -> float | None:
+    """Prepare, train, judge and save; returns the validation figure that was watched, for sweeps."""
+    run = RunDirectory(output_dir())
+    begun = begin(cfg.seed)
+    data = prepared_data(cfg)
+    log.info(as_text(data.prepared.report))
+    fitted = fit(cfg, data, run.root)
+    if fitted.facts["rank"] != 0:
+        return fitted.monitored
+    save_catalogue(data.prepared, run.catalogue)
+    facts = finish(run, begun, fitted.facts, data.prepared)
+    trained = judging.load(run, checkpoint="best", device=torch_device(fitted.facts["device"]))
+    judged = {
+        on: judging.judge_run(
+            cfg.eval,
+            trained,
+            data.prepared,
+            run.evaluation if on == "test" else None,
+            on=on,
+            seed=cfg.seed,
+            facts=facts,
+        )
+        for on in ("val", "test")
+        if data.prepared.store.num_rows(on)
+    }
+    write_json(run.metrics_file, {on: found.metrics for on, found in judged.items()})
+    log.info(next_steps(run, fitted.facts))
+    return fitted.monitored
+
+
+def recommend(cfg: RecommendConfig) -> None:
+    """Write a ranked list for every user that was asked for, from a run directory alone."""
+    run = RunDirectory.open(str(cfg.run))
+    catalogue = recommending.with_new_items(load_catalogue(run.catalogue), cfg.items)
+    asked = recommending.request(catalogue, users=cfg.users, candidates=cfg.candidates, exclude_seen=cfg.exclude_seen)
+    device = torch_device(cfg.device)
+    trained = judging.load(run, checkpoint=cfg.checkpoint, device=device, catalogue=catalogue, at=cfg.at)
+    path = Path(cfg.output) if cfg.output is not None else run.root / f"recommendations.{cfg.format}"
+    tables = recommending.lists(trained.scores, catalogue, asked, n=cfg.n, batch_users=cfg.batch_users)
+    num_rows = recommending.write(tables, catalogue, path, format=cfg.format)
+    log.info(f"{num_rows:,} rows, {asked.num_users:,} users, up to {cfg.n} items each -> {path}")
+
+
+def evaluate(cfg: EvaluateConfig) -> None:
+    """Judge a run, a list file or a baseline, or compare several judgements user by user."""
+    if cfg.compare is not None:
+        table = judging.compare(cfg.compare, num_resamples=cfg.eval.num_resamples, seed=cfg.seed)
+        directory = Path(cfg.output) if cfg.output is not None else output_dir() / "evaluation"
+        judging.write_comparison(table, directory)
+        log.info(f"{judging.comparison_text(table)}{directory / 'comparison.parquet'}")
+        return
+    run = None if cfg.run is None else RunDirectory.open(cfg.run)
+    directory = output_dir() / "evaluation" if run is None else run.evaluation
+    directory = directory if cfg.output is None else Path(cfg.output)
+    prepared = prepared_data(cfg).prepared
+    if run is None:
+        judging.judge_other(cfg, prepared, directory, environment())
+    else:
+        trained = judging.load(run, checkpoint=cfg.checkpoint, device=torch_device(cfg.device))
+        judging.check_same_log(trained, prepared)
+        judging.judge_run(cfg.eval, trained, prepared, directory, on=cfg.eval.split, seed=cfg.seed, facts=run.facts())
+    log.info(f"evaluation: {directory}")
+
+
+def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
+    """The log as loaders; prepared on first use, from the cache where nothing has changed."""
+    loader = cfg.loader.__dict__ if isinstance(cfg, TrainConfig) else {}
+    return RetrievalDataModule(
+        source=build(cfg.data),
+        cleaning=build(cfg.cleaning),
+        split=build(split_node(cfg.split, cfg.data)),
+        label=build(cfg.label),
+        features=cfg.features,
+        cache_dir=cfg.paths.cache_dir,
+        positive=cfg.eval.positive,
+        seed=cfg.seed,
+        **loader,
+    )

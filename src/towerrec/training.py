@@ -1,0 +1,192 @@
+"""One training run: towers, loss and trainer from a config, fitted on a prepared log."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+
+from towerrec.callbacks import Throughput
+from towerrec.choices import loss_node
+from towerrec.config import TrainConfig, build
+from towerrec.data.datamodule import RetrievalDataModule
+from towerrec.data.labels import invert
+from towerrec.module import RankingTask, Resident, RetrievalModule
+from towerrec.nn.losses import LabelFacts, Loss
+from towerrec.positive import positive_mask
+from towerrec.protocol import protocol
+from towerrec.scoring import Moment
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a fit leaves: where its checkpoints are and what it cost.
+
+    Attributes:
+        best: The checkpoint to judge: the best on validation, or the last where nothing was validated.
+        monitor: The validation figure that was watched, None where there was none.
+        monitored: Its best value.
+        facts: Plain builtins for `run.json`.
+    """
+
+    best: Path
+    monitor: str | None
+    monitored: float | None
+    facts: dict[str, Any]
+
+
+def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
+    """Train on a prepared log and leave `checkpoints/best.ckpt` and `checkpoints/last.ckpt` under `directory`."""
+    prepared = data.prepared
+    loss: Loss = build(loss_node(cfg.loss, prepared))
+    data.hparams["rows"] = loss.rows
+    torch.manual_seed(cfg.seed)
+    module = RetrievalModule(
+        schema=prepared.schema.to_dict(),
+        model=cfg.model,
+        loss=loss,
+        negatives=build(cfg.negatives),
+        optimizer=build(cfg.optimizer),
+        scheduler=build(cfg.scheduler),
+        ks=_cuts(cfg.eval.ks, loss.monitor),
+        seed=cfg.seed,
+        settings=settings(cfg, loss),
+    )
+    validated = prepared.store.num_rows("val") > 0
+    module.attach(resident(cfg, data, loss, validated=validated))
+    throughput = Throughput()
+    callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
+    trainer: L.Trainer = build(
+        cfg.trainer,
+        callbacks=callbacks,
+        logger=[build(node) for node in cfg.logger.values()],
+        default_root_dir=str(directory),
+    )
+    log.info(_headline(module, loss, data))
+    started = time.perf_counter()
+    trainer.fit(module, datamodule=data)
+    seconds = time.perf_counter() - started
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
+    if saver is None or not Path(saver.best_model_path).is_file():
+        raise ValueError("no checkpoint was written: keep callbacks.checkpoint and train for at least one epoch")
+    return Fitted(
+        best=Path(saver.best_model_path),
+        monitor=saver.monitor,
+        monitored=None if saver.best_model_score is None else float(saver.best_model_score),
+        facts={
+            "loss": loss.name,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(throughput.rows_per_s, 1),
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "device": str(trainer.strategy.root_device),
+            "devices": trainer.world_size,
+            "rank": trainer.global_rank,
+            "monitor": saver.monitor,
+            "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
+        },
+    )
+
+
+def settings(cfg: TrainConfig, loss: Loss) -> dict[str, Any]:
+    """Plain builtins for the checkpoint and the hyper-parameter table."""
+    groups = {name: getattr(cfg, name) for name in ("model", "optimizer", "scheduler", "negatives", "label", "split")}
+    flat = {f"{group}.{key}": value for group, node in groups.items() for key, value in node.items() if _plain(value)}
+    return {
+        **flat,
+        "name": str(cfg.model["name"]),
+        "loss": loss.name,
+        "seed": cfg.seed,
+        "batch_size": cfg.loader.batch_size,
+        "history_length": cfg.loader.history_length,
+        "max_epochs": cfg.trainer.get("max_epochs"),
+    }
+
+
+def resident(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validated: bool) -> Resident:
+    """What the module keeps of the log: tables, counts, and what validation ranks against."""
+    prepared = data.prepared
+    rows = prepared.store.rows("train")
+    kept = positive_mask(rows.label, prepared.positive) if loss.rows == "positives" else None
+    label = rows.label if kept is None else rows.label[kept]
+    tasks = {}
+    if validated:
+        rules = protocol(
+            prepared,
+            on="val",
+            ks=[1],
+            candidates=cfg.eval.candidates,
+            positive=cfg.eval.positive,
+        )
+        tasks["val"] = RankingTask(rules.relevant, rules.exclude, rules.allowed)
+    latest = None
+    if cfg.loader.history_length > 0:
+        latest = partial(data.history.latest, length=cfg.loader.history_length)
+    return Resident(
+        users=prepared.users,
+        items=prepared.items,
+        item_counts=prepared.store.item_counts("train", rule=prepared.positive if kept is not None else None),
+        known=prepared.store.positives("train", prepared.positive),
+        labels=LabelFacts(float(label.mean()), float(label.min()), float(label.max())),
+        batch_size=cfg.loader.batch_size,
+        tasks=tasks,
+        item_context=Moment().item_context(prepared, torch.device("cpu")),
+        latest_history=latest,
+        inverse=None if prepared.inverse_name == "identity" else partial(invert, inverse_name=prepared.inverse_name),
+    )
+
+
+def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool) -> list[Callback]:
+    """The configured callbacks, watching what the loss is judged by; without validation nothing can be watched."""
+    built: list[Callback] = []
+    for node in nodes.values():
+        if node is None:
+            continue
+        keywords = dict(node)
+        if "monitor" in keywords:
+            if not validated:
+                if keywords["_target_"].endswith("EarlyStopping"):
+                    continue
+                keywords["monitor"] = None
+            elif keywords["monitor"] is None:
+                keywords |= {"monitor": loss.monitor, "mode": loss.mode}
+        built.append(build(keywords))
+    return built
+
+
+def _cuts(ks: list[int], monitor: str) -> list[int]:
+    """The cut-offs to log, with the one that is watched."""
+    watched = [int(monitor.rpartition("@")[2])] if "@" in monitor else []
+    return sorted({*ks, *watched})
+
+
+def _headline(module: RetrievalModule, loss: Loss, data: RetrievalDataModule) -> str:
+    schema = data.prepared.schema
+    users, items = len(schema.side("user")), len(schema.side("item"))
+    parameters = sum(p.numel() for p in module.parameters())
+    rows = len(data.prepared.store.rows("train"))
+    return (
+        f"model: {users} user and {items} item features, {parameters:,} parameters; loss {loss.name} on "
+        f"{loss.rows} of {rows:,} training rows, watching {loss.monitor}"
+    )
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | list)
+
+
+def _peak_device_memory(device: torch.device) -> int | None:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
