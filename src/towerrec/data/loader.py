@@ -30,7 +30,7 @@ class BatchLoader:
         rows: Rows of a split; batches are gathered on their device.
         batch_size: Rows per batch and process.
         shuffle: Permute the rows in every epoch.
-        seed: Of the permutation.
+        seed: Of the permutation (a GPU draws another one than the CPU).
         kind: `all` rows, or only the `positives`.
         positive: Rule that says what a positive is, such as `"> 0"`; needed by `kind="positives"`.
         history: Training positives of the users, where the model reads a history.
