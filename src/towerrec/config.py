@@ -20,7 +20,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -266,11 +266,9 @@ def _check_keywords(target: str, keywords: Mapping[str, Any]) -> None:
 
 def _locate(target: str) -> Callable[..., Any]:
     try:
-        return cast(Callable[..., Any], get_class(target))
-    except Exception:
-        from hydra.utils import get_method
-
-        return get_method(target)
+        return cast(Callable[..., Any], get_object(target))
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"_target_ {target!r} cannot be imported: {error}") from error
 
 
 def output_dir() -> Path:

@@ -162,6 +162,9 @@ class RetrievalModule(L.LightningModule):
         settings = self.hparams["settings"]
         if self.logger is not None and settings:
             self.logger.log_hyperparams(settings)
+
+    def on_train_start(self) -> None:
+        # Not earlier: before this hook a resumed run does not know yet that it has made steps.
         if self.global_step == 0 and self.model.global_bias is not None:
             start = self.loss.initial_bias(self.resident.labels, negatives_per_row=self.negatives.per_row)
             torch.nn.init.constant_(self.model.global_bias, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,15 @@ from towerrec.scoring import Moment
 
 log = logging.getLogger(__name__)
 
+# What Lightning says on every start and nobody can act on.
+_NOISE = (
+    ".*`isinstance.treespec, LeafSpec.*",
+    "Total length of `list` across ranks is zero.*",
+    "You have overridden `transfer_batch_to_device`.*",
+    ".*does not have many workers.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+)
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -47,6 +57,9 @@ class Fitted:
 
 def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     """Train on a prepared log and leave `checkpoints/best.ckpt` and `checkpoints/last.ckpt` under `directory`."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for text in _NOISE:
+        warnings.filterwarnings("ignore", text)
     prepared = data.prepared
     loss: Loss = build(loss_node(cfg.loss, prepared))
     data.hparams["rows"] = loss.rows
