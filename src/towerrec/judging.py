@@ -285,7 +285,17 @@ def _judgement(directory: Path) -> dict[str, Any]:
 
 
 def _lists_of_file(path: Path, prepared: Prepared, rules: Protocol) -> TopN:
-    read = read_lists(path, rules.users, user_ids=prepared.user_ids, item_ids=prepared.item_ids, n=max(rules.ks))
+    read = read_lists(
+        path,
+        rules.users,
+        user_ids=prepared.user_ids,
+        item_ids=prepared.item_ids,
+        n=max(rules.ks),
+        exclude=rules.exclude,
+        allowed=rules.allowed,
+    )
+    if read.no_candidates:
+        log.info(f"{path}: {read.no_candidates:,} listed items are no candidates of their user and are passed over")
     if read.users_without_list:
         log.info(f"{path}: {read.users_without_list:,} judged users have no list there and count as missed")
     return read.lists

@@ -12,7 +12,8 @@ import torch
 from polars.exceptions import PolarsError
 from torch import Tensor
 
-from towerrec.ragged import TopN
+from towerrec.ragged import TopN, UserItems
+from towerrec.retrieval.search import Allowed, are_candidates
 from towerrec.schema import ITEM_ID, USER_ID
 
 RANK = "rank"
@@ -27,15 +28,29 @@ class ListFile:
         lists: One list per judged user, in their order, empty where the file has none.
         users_without_list: Judged users the file says nothing about; they count as missed.
         users_not_judged: Users of the file that have nothing to be judged on.
+        no_candidates: Listed items that the rules allow nobody to list for that user; the next ones moved up.
     """
 
     lists: TopN
     users_without_list: int
     users_not_judged: int
+    no_candidates: int
 
 
-def read_lists(path: Path, user_idx_B: Tensor, *, user_ids: pl.Series, item_ids: pl.Series, n: int) -> ListFile:
-    """Read the first n of every judged user's list.
+def read_lists(
+    path: Path,
+    user_idx_B: Tensor,
+    *,
+    user_ids: pl.Series,
+    item_ids: pl.Series,
+    n: int,
+    exclude: UserItems | None = None,
+    allowed: Allowed = None,
+) -> ListFile:
+    """Read the first n candidates of every judged user's list.
+
+    Items that are no candidates of the user (seen before, not observed) are passed over: a system that listed them did
+    not know the rules, and the items behind them are judged as if it had.
 
     Order is by `rank` where there is one, otherwise by `score`, largest first and equal ones by item row.
 
@@ -45,6 +60,8 @@ def read_lists(path: Path, user_idx_B: Tensor, *, user_ids: pl.Series, item_ids:
         user_ids: Id of every row of the user table.
         item_ids: Id of every row of the item table.
         n: Length of the lists returned; what a shorter list lacks is -1.
+        exclude: Items that may not be listed for a user.
+        allowed: Candidates, as in `retrieval.search.top_n`.
 
     Raises:
         ValueError: If the file or a column is missing, an id is not known, a value is missing, or a user has an item or
@@ -57,20 +74,24 @@ def read_lists(path: Path, user_idx_B: Tensor, *, user_ids: pl.Series, item_ids:
     _refuse_twice(frame, path, by_rank)
     row_of_user = np.full(len(user_ids), -1)
     row_of_user[user_idx_B.cpu().numpy()] = np.arange(len(user_idx_B))
-    frame = frame.with_columns(
-        row=pl.Series(row_of_user[frame["user_idx"].to_numpy()]),
-        place=pl.int_range(pl.len()).over("user_idx"),
-    )
+    frame = frame.with_columns(row=pl.Series(row_of_user[frame["user_idx"].to_numpy()]))
     users = frame.group_by("user_idx").agg(pl.col("row").first())
     judged = users.filter(pl.col("row") >= 0).height
-    kept = frame.filter((pl.col("row") >= 0) & (pl.col("place") < n))
+    frame = frame.filter(pl.col("row") >= 0)
+    pairs = [torch.from_numpy(frame[name].cast(pl.Int64).to_numpy().copy()) for name in ("user_idx", "item_idx")]
+    candidate = are_candidates(*pairs, exclude=exclude, allowed=allowed)
+    kept = (
+        frame.filter(pl.Series(candidate.numpy()))
+        .with_columns(place=pl.int_range(pl.len()).over("user_idx"))
+        .filter(pl.col("place") < n)
+    )
     items = np.full((len(user_idx_B), n), -1, dtype=np.int64)
     scores = np.full((len(user_idx_B), n), -np.inf, dtype=np.float32)
     at = (kept["row"].to_numpy(), kept["place"].to_numpy())
     items[at] = kept["item_idx"].to_numpy()
     scores[at] = (kept[SCORE] if SCORE in kept.columns else -kept[RANK].cast(pl.Float32)).to_numpy()
     lists = TopN(torch.from_numpy(items), torch.from_numpy(scores)).to(user_idx_B.device)
-    return ListFile(lists, len(user_idx_B) - judged, users.height - judged)
+    return ListFile(lists, len(user_idx_B) - judged, users.height - judged, int((~candidate).sum()))
 
 
 def _read(path: Path) -> pl.DataFrame:

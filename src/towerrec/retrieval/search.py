@@ -124,13 +124,7 @@ def only_candidates(
     """
     num_users, num_items = relevant.num_users, relevant.num_items
     user = torch.repeat_interleave(torch.arange(num_users, device=relevant.items.device), relevant.counts)
-    keep = torch.ones_like(relevant.items, dtype=torch.bool)
-    if isinstance(allowed, UserItems):
-        keep &= _contains(allowed, user, relevant.items)
-    elif allowed is not None:
-        keep &= allowed[relevant.items]
-    if exclude is not None:
-        keep &= ~_contains(exclude, user, relevant.items)
+    keep = are_candidates(user, relevant.items, exclude=exclude, allowed=allowed)
     left = UserItems.from_pairs(
         user[keep],
         relevant.items[keep],
@@ -222,6 +216,20 @@ def _users(user_idx_B: Tensor | None, num_lists: int, num_users: int | None, dev
     if user_idx_B.shape != (num_lists,):
         raise ValueError(f"{num_lists} vectors, but user_idx_B has shape {tuple(user_idx_B.shape)}")
     return user_idx_B
+
+
+def are_candidates(
+    user_P: Tensor, item_P: Tensor, *, exclude: UserItems | None = None, allowed: Allowed = None
+) -> Tensor:
+    """Whether each item may be listed for its user, bool [P]."""
+    keep_P = torch.ones_like(item_P, dtype=torch.bool)
+    if isinstance(allowed, UserItems):
+        keep_P &= _contains(allowed, user_P, item_P)
+    elif allowed is not None:
+        keep_P &= allowed[item_P]
+    if exclude is not None:
+        keep_P &= ~_contains(exclude, user_P, item_P)
+    return keep_P
 
 
 def _contains(lists: UserItems, user: Tensor, item: Tensor) -> Tensor:
