@@ -13,6 +13,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from towerrec.metrics.functional import hits_of
 from towerrec.metrics.topk import RankingMetrics
@@ -117,6 +118,7 @@ class RetrievalModule(L.LightningModule):
         self.ks, self.seed = tuple(ks), seed
         self.ranking = RankingMetrics(self.ks, self.model.schema.num_items)
         self.errors, self.raw_errors = ErrorMetrics(), ErrorMetrics()
+        self.row_loss = MeanMetric()
         self._resident: Resident | None = None
         self._scorer: BatchScorer | None = None
         self._item_IV: Tensor | None = None
@@ -223,7 +225,7 @@ class RetrievalModule(L.LightningModule):
         self._finish("test")
 
     def _start(self) -> None:
-        for metric in (self.ranking, self.errors, self.raw_errors):
+        for metric in (self.ranking, self.errors, self.raw_errors, self.row_loss):
             metric.reset()
         self._item_IV = self.scorer.item_vectors(self.resident.item_context)
 
@@ -252,9 +254,11 @@ class RetrievalModule(L.LightningModule):
         self.ranking.update(lists.items, hits_BK, task.relevant.counts[user_idx_B])
 
     def _predict(self, batch: Batch) -> None:
-        predicted_B = self.loss.predict(self.scorer.scores(batch).float())
-        if predicted_B is None or len(batch) == 0:
+        if self.loss.compares != "rows" or len(batch) == 0:
             return
+        scored = self.scorer.scored_rows(batch)
+        self.row_loss.update(self.loss(scored, self.scorer.known), weight=batch.weight.sum())
+        predicted_B = self.loss.predict(scored.score_B.float())
         self.errors.update(predicted_B, batch.label)
         inverse = self.resident.inverse
         if inverse is not None:
@@ -266,6 +270,8 @@ class RetrievalModule(L.LightningModule):
         for prefix, metric in (("", self.ranking), ("", self.errors), ("raw_", self.raw_errors)):
             if metric.update_called:
                 figures |= {f"{stage}/{prefix}{name}": value.float() for name, value in metric.compute().items()}
+        if self.row_loss.update_called:
+            figures[f"{stage}/loss"] = self.row_loss.compute()
         self.log_dict(figures)
 
     # -- checkpoint ----------------------------------------------------------------------------------------------

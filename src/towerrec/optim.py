@@ -24,14 +24,25 @@ class OptimizerSettings:
 
     Args:
         lr: Learning rate.
+        embedding_lr: Of embedding tables and the biases of ids; None takes `lr`. Their rows are seen seldom, and a
+            step of Adam is as long as its learning rate: at 1e-3 a bias needs an epoch or ten to arrive.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
         bias_decay: Of the biases of ids.
     """
 
-    def __init__(self, *, lr: float, weight_decay: float, embedding_decay: float, bias_decay: float) -> None:
-        if not lr > 0.0:
-            raise ValueError(f"optimizer.lr must be above 0, got {lr}")
+    def __init__(
+        self,
+        *,
+        lr: float,
+        embedding_lr: float | None,
+        weight_decay: float,
+        embedding_decay: float,
+        bias_decay: float,
+    ) -> None:
+        for name, rate in (("lr", lr), ("embedding_lr", embedding_lr)):
+            if rate is not None and not rate > 0.0:
+                raise ValueError(f"optimizer.{name} must be above 0, got {rate}")
         for name, decay in (
             ("weight_decay", weight_decay),
             ("embedding_decay", embedding_decay),
@@ -40,23 +51,22 @@ class OptimizerSettings:
             if decay < 0.0:
                 raise ValueError(f"optimizer.{name} must not be negative, got {decay}")
         self.lr = lr
+        self.embedding_lr = lr if embedding_lr is None else embedding_lr
         self.weight_decay, self.embedding_decay, self.bias_decay = weight_decay, embedding_decay, bias_decay
 
     def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
         """The optimiser over named parameters."""
-        decays = {
-            "tables": self.embedding_decay,
-            "id_biases": self.bias_decay,
-            "weights": self.weight_decay,
-            "rest": 0.0,
+        of_kind = {
+            "tables": {"lr": self.embedding_lr, "weight_decay": self.embedding_decay},
+            "id_biases": {"lr": self.embedding_lr, "weight_decay": self.bias_decay},
+            "weights": {"lr": self.lr, "weight_decay": self.weight_decay},
+            "rest": {"lr": self.lr, "weight_decay": 0.0},
         }
-        groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in decays}
+        groups: dict[str, list[nn.Parameter]] = {kind: [] for kind in of_kind}
         for name, parameter in named:
             if parameter.requires_grad:
                 groups[_kind(name, parameter)].append(parameter)
-        filled = [
-            {"params": parameters, "weight_decay": decays[kind]} for kind, parameters in groups.items() if parameters
-        ]
+        filled = [{"params": parameters, **of_kind[kind]} for kind, parameters in groups.items() if parameters]
         return self._make(filled)
 
     def _make(self, groups: list[dict[str, Any]]) -> Optimizer:
@@ -68,6 +78,7 @@ class Adam(OptimizerSettings):
 
     Args:
         lr: Learning rate.
+        embedding_lr: Of embedding tables and the biases of ids; None takes `lr`.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
         bias_decay: Of the biases of ids.
@@ -81,6 +92,7 @@ class Adam(OptimizerSettings):
         self,
         *,
         lr: float = 1e-3,
+        embedding_lr: float | None = None,
         weight_decay: float = 0.0,
         embedding_decay: float = 0.0,
         bias_decay: float = 0.0,
@@ -89,7 +101,13 @@ class Adam(OptimizerSettings):
         eps: float = 1e-8,
         fused: bool = True,
     ) -> None:
-        super().__init__(lr=lr, weight_decay=weight_decay, embedding_decay=embedding_decay, bias_decay=bias_decay)
+        super().__init__(
+            lr=lr,
+            embedding_lr=embedding_lr,
+            weight_decay=weight_decay,
+            embedding_decay=embedding_decay,
+            bias_decay=bias_decay,
+        )
         self.betas, self.eps, self.fused = (beta1, beta2), eps, fused
 
     def _make(self, groups: list[dict[str, Any]]) -> Optimizer:
@@ -108,6 +126,7 @@ class SGD(OptimizerSettings):
 
     Args:
         lr: Learning rate.
+        embedding_lr: Of embedding tables and the biases of ids; None takes `lr`.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
         bias_decay: Of the biases of ids.
@@ -120,6 +139,7 @@ class SGD(OptimizerSettings):
         self,
         *,
         lr: float = 0.1,
+        embedding_lr: float | None = None,
         weight_decay: float = 0.0,
         embedding_decay: float = 0.0,
         bias_decay: float = 0.0,
@@ -127,7 +147,13 @@ class SGD(OptimizerSettings):
         nesterov: bool = False,
         fused: bool = True,
     ) -> None:
-        super().__init__(lr=lr, weight_decay=weight_decay, embedding_decay=embedding_decay, bias_decay=bias_decay)
+        super().__init__(
+            lr=lr,
+            embedding_lr=embedding_lr,
+            weight_decay=weight_decay,
+            embedding_decay=embedding_decay,
+            bias_decay=bias_decay,
+        )
         if nesterov and momentum <= 0.0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum above 0")
         self.momentum, self.nesterov, self.fused = momentum, nesterov, fused
@@ -141,6 +167,7 @@ class Adagrad(OptimizerSettings):
 
     Args:
         lr: Learning rate.
+        embedding_lr: Of embedding tables and the biases of ids; None takes `lr`.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
         bias_decay: Of the biases of ids.
@@ -152,13 +179,20 @@ class Adagrad(OptimizerSettings):
         self,
         *,
         lr: float = 0.05,
+        embedding_lr: float | None = None,
         weight_decay: float = 0.0,
         embedding_decay: float = 0.0,
         bias_decay: float = 0.0,
         initial_accumulator: float = 0.0,
         eps: float = 1e-10,
     ) -> None:
-        super().__init__(lr=lr, weight_decay=weight_decay, embedding_decay=embedding_decay, bias_decay=bias_decay)
+        super().__init__(
+            lr=lr,
+            embedding_lr=embedding_lr,
+            weight_decay=weight_decay,
+            embedding_decay=embedding_decay,
+            bias_decay=bias_decay,
+        )
         self.initial_accumulator, self.eps = initial_accumulator, eps
 
     def _make(self, groups: list[dict[str, Any]]) -> Optimizer:

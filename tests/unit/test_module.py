@@ -59,6 +59,7 @@ def test_validation_logs_ranking_and_errors_of_the_predicted_label():
     figures = fit(module_of(PLANTED))
     assert figures["val/rmse"] < 0.2
     assert figures["val/explained"] > 0.5
+    assert 0.0 < figures["val/loss"] < 0.2
     assert 0.0 <= figures["val/coverage@10"] <= 1.0
     assert figures["train/loss"] > 0.0
 
@@ -157,6 +158,7 @@ def test_labels_that_teach_nothing_are_refused_before_training():
         {"optimizer": AdamW(lr=0.02, weight_decay=0.1)},
         {"optimizer": Adam(lr=0.02, embedding_decay=0.01)},
         {"optimizer": Adam(lr=0.02, bias_decay=0.01)},
+        {"optimizer": Adam(lr=0.02, embedding_lr=0.05)},
         {"optimizer": Adam(lr=0.02, weight_decay=0.01)},
         {"optimizer": Adam(lr=0.02, beta1=0.5)},
         {"optimizer": Adam(lr=0.02, beta2=0.9)},

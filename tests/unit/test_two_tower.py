@@ -101,7 +101,7 @@ def test_evaluating_distinct_rows_equals_evaluating_every_row(loss: Loss, contex
         item_columns = item_columns | batch.item_context
     want = score(user, model.encode_items(item_columns))
     torch.testing.assert_close(scored.score_B[:40], want)
-    torch.testing.assert_close(scorer.scores(batch), want)
+    torch.testing.assert_close(scorer.scored_rows(batch).score_B, want)
     if loss.compares == "rows":
         assert len(scored.label_B) == 120 and not scored.label_B[40:].any()
         liked = scored.user_idx_G[scored.group_B[40:]] == scored.item_idx_B[40:]

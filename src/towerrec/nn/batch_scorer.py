@@ -14,7 +14,7 @@ from torch import Tensor
 from towerrec.nn.embedding import PackedFeatures
 from towerrec.nn.losses import Loss, Scored
 from towerrec.nn.negatives import Candidates, KnownPairs, Negatives, distinct, log_q
-from towerrec.nn.two_tower import TwoTower, score
+from towerrec.nn.two_tower import TwoTower
 from towerrec.ragged import UserItems
 from towerrec.schema import Batch, FeatureTable
 
@@ -64,9 +64,26 @@ class BatchScorer:
         return self
 
     def scored(self, batch: Batch, loss: Loss) -> Scored:
-        """Encode what `loss` needs of a batch."""
+        """Encode what `loss` needs of a batch, sampled negatives included."""
+        scored = self._scored_users(batch)
+        if loss.compares == "rows":
+            self._pointwise(scored, batch)
+        elif loss.compares == "catalogue":
+            self._catalogue(scored, batch)
+        else:
+            self._batch(scored, batch, corrected=loss.corrects_sampling)
+        return scored
+
+    def scored_rows(self, batch: Batch) -> Scored:
+        """Encode the rows themselves, without negatives."""
+        scored = self._scored_users(batch)
+        scored.item_BV = self._items(batch.item_idx, batch)
+        return scored
+
+    def _scored_users(self, batch: Batch) -> Scored:
+        """The user side; the items are filled in by what follows."""
         user_GV, user_idx_G, group_B = self._users(batch)
-        scored = Scored(
+        return Scored(
             user_GV=user_GV,
             user_idx_G=user_idx_G,
             group_B=group_B,
@@ -75,13 +92,6 @@ class BatchScorer:
             label_B=batch.label,
             weight_B=batch.weight,
         )
-        if loss.compares == "rows":
-            self._pointwise(scored, batch)
-        elif loss.compares == "catalogue":
-            self._catalogue(scored, batch)
-        else:
-            self._batch(scored, batch, corrected=loss.corrects_sampling)
-        return scored
 
     def user_vectors(self, user_idx_B: Tensor, history_BH: Tensor | None = None) -> Tensor:
         """Vectors of users without a context [B, V]."""
@@ -94,11 +104,6 @@ class BatchScorer:
             part = {name: column[idx_R] for name, column in (context or {}).items()}
             parts.append(self.model.item_vectors(self.items.gather(idx_R), context=part))
         return torch.cat(parts)
-
-    def scores(self, batch: Batch) -> Tensor:
-        """Scores of the rows themselves, without negatives, [B]."""
-        user_GV, _, group_B = self._users(batch)
-        return score(user_GV.index_select(0, group_B), self._items(batch.item_idx, batch))
 
     def _users(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors of the groups, their users, and the group of every row."""

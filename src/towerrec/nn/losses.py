@@ -99,9 +99,9 @@ class Loss(nn.Module):
         """Where the global bias starts, so that training does not begin with walking there."""
         return 0.0
 
-    def predict(self, score_B: Tensor) -> Tensor | None:
-        """The label that a score stands for, or None where scores only order."""
-        return None
+    def predict(self, score_B: Tensor) -> Tensor:
+        """The label that a score stands for, for losses that compare a score with its own label (`rows`)."""
+        raise ValueError(f"loss={self.name} orders items and predicts no label")
 
 
 class MSE(Loss):
@@ -125,7 +125,7 @@ class MSE(Loss):
     def initial_bias(self, labels: LabelFacts, *, negatives_per_row: int) -> float:
         return labels.mean / (1 + negatives_per_row)
 
-    def predict(self, score_B: Tensor) -> Tensor | None:
+    def predict(self, score_B: Tensor) -> Tensor:
         return score_B
 
 
@@ -158,7 +158,7 @@ class BCE(Loss):
         rate = min(max(labels.mean / (1 + negatives_per_row), 1e-4), 1 - 1e-4)
         return math.log(rate / (1 - rate))
 
-    def predict(self, score_B: Tensor) -> Tensor | None:
+    def predict(self, score_B: Tensor) -> Tensor:
         return score_B.sigmoid()
 
 
