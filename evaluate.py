@@ -3,7 +3,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from towerrec import config, tasks
+from towerrec import command_line, config, tasks
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="evaluate")
@@ -12,4 +12,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    config.run(main)
+    command_line.run(main)

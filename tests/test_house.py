@@ -72,9 +72,9 @@ def test_every_import_follows_an_arrow_of_the_house(path: Path):
             )
 
 
-def test_hydra_lives_in_config_and_the_scripts():
+def test_hydra_lives_in_config_the_command_line_and_the_scripts():
     users = {room_of(p) for p in FILES if any(n.split(".")[0] in ("hydra", "omegaconf") for n in imports_of(p))}
-    assert users == {"config"}
+    assert users == {"config", "command_line"}
 
 
 def test_there_is_no_utils_module_and_no_file_beyond_reason():

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import os
-import sys
-import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 ConfigT = TypeVar("ConfigT")
 
@@ -242,26 +239,85 @@ def _copy_key(source: dict[str, Any], target: dict[str, Any], path: list[str], f
     target[path[-1]] = source[path[-1]]
 
 
-def build(node: Mapping[str, Any], **more: Any) -> Any:
+def build(node: Mapping[str, Any], where: str, /, **more: Any) -> Any:
     """Build what a config node names in `_target_`: the only call of Hydra's `instantiate`.
 
-    Lists and dicts arrive as plain builtins. A key that the class does not take is a `ValueError`.
+    Lists and dicts arrive as plain builtins.
+
+    Args:
+        node: The config node.
+        where: Its key, for messages.
+        more: Objects that no config can hold.
+
+    Raises:
+        ValueError: For a key that the class does not take, or a value of another type than it takes.
     """
     plain = dict(node)
     target = plain.get("_target_")
     if not isinstance(target, str):
-        raise ValueError(f"config node {plain} has no _target_ that names a class: choose one of the group's options")
-    _check_keywords(target, {**plain, **more})
-    return instantiate(plain, _convert_="all", **more)
+        raise ValueError(f"{where}: {plain} has no _target_ that names a class: choose one of the options of the group")
+    located = _locate(target)
+    _check_keywords(located, {**plain, **more}, where)
+    check_types(located, plain, where)
+    try:
+        return instantiate(plain, _convert_="all", **more)
+    except InstantiationException as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
-def _check_keywords(target: str, keywords: Mapping[str, Any]) -> None:
-    parameters = inspect.signature(_locate(target)).parameters
+def _check_keywords(target: Callable[..., Any], keywords: Mapping[str, Any], where: str) -> None:
+    parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
-    unknown = [k for k in keywords if not k.startswith("_") and k not in parameters]
-    if unknown:
-        raise ValueError(f"{target} does not take {unknown[0]!r}{closest(unknown[0], list(parameters))}")
+    for key in keywords:
+        if not key.startswith("_") and key not in parameters:
+            raise ValueError(f"{where}.{key} is not known{closest(key, list(parameters))}")
+
+
+def check_types(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
+    """Refuse values that cannot be what the annotations of a class or function say.
+
+    Raises:
+        ValueError: Naming the key below `where`, what it must be, and what it is.
+    """
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except NameError:  # annotations that only a type checker can read
+        return
+    for key, value in values.items():
+        if key in hints and not _fits(value, hints[key]):
+            raise ValueError(f"{where}.{key} must be {_in_words(hints[key])}, got {value!r}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain value may stand where a builtin type is expected; other types are left to their constructor."""
+    kind, inner = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if kind in (list, Sequence) and isinstance(value, list):
+        return not inner or all(_fits(one, inner[0]) for one in value)
+    known = {list: list, Sequence: list, dict: dict, Mapping: dict}.get(kind or hint)
+    if known is not None:
+        return isinstance(value, known)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (bool, str, types.NoneType) else True
+
+
+def _in_words(hint: Any) -> str:
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text", types.NoneType: "null"}
+    kind, inner = typing.get_origin(hint), typing.get_args(hint)
+    if kind in (typing.Union, types.UnionType):
+        return " or ".join(_in_words(one) for one in inner)
+    if kind in (list, Sequence) or hint is list:
+        return f"a list of which each is {_in_words(inner[0])}" if inner else "a list"
+    if kind in (dict, Mapping) or hint is dict:
+        return "keys with values"
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _locate(target: str) -> Callable[..., Any]:
@@ -286,8 +342,20 @@ def _typed(cfg: DictConfig, kind: type[ConfigT]) -> ConfigT:
     missing = OmegaConf.missing_keys(cfg)
     if missing:
         raise ValueError(f"config keys {sorted(missing)} have no value: give them on the command line")
+    _refuse_strange(cfg, kind, "")
     OmegaConf.resolve(cfg)
     return cast(ConfigT, OmegaConf.to_object(cfg))
+
+
+def _refuse_strange(cfg: DictConfig, kind: type[Any], where: str) -> None:
+    """`+key=value` adds any key; one that nothing reads is a mistake."""
+    known = {f.name: typing.get_type_hints(kind)[f.name] for f in fields(kind)}
+    for key in cfg:
+        name = f"{where}{key!s}"
+        if key not in known:
+            raise ValueError(f"{name} is not a key of the config{closest(str(key), list(known))}")
+        if is_dataclass(known[str(key)]):
+            _refuse_strange(cfg[key], cast(type[Any], known[str(key)]), f"{name}.")
 
 
 def _check_eval(config: EvalConfig) -> None:
@@ -306,53 +374,3 @@ def _at_least_one(name: str, value: int) -> None:
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}={value} is not known{closest(value, list(choices))}")
-
-
-def run(main: Callable[[], Any]) -> None:
-    """Run an entrypoint: a mistake of the user ends in one readable message and exit code 1.
-
-    Tracebacks of such mistakes appear where the environment variable `HYDRA_FULL_ERROR` is set to 1; an error that is
-    not the user's always shows its traceback.
-    """
-    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except Exception as error:
-        if full or not is_users(error):
-            traceback.print_exc()
-            sys.exit(1)
-        print(f"\nerror: {message(error)}", file=sys.stderr)
-        sys.exit(1)
-
-
-def is_users(error: BaseException) -> bool:
-    """Whether an error is about input, config or the machine (full disk, no permission), not about our code."""
-    return isinstance(error, ValueError | OSError | HydraException | OmegaConfBaseException)
-
-
-def message(error: BaseException) -> str:
-    """The error and what caused it, each once; Hydra's `InstantiationException` gives way to its cause."""
-    parts: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        text = str(current).strip()
-        if text and not any(text in part for part in parts) and not text.startswith("Error in call to target"):
-            parts.append(text)
-        current = current.__cause__
-    return "\n".join(parts) or type(error).__name__
-
-
-class Leaderboard(Callback):
-    """Writes the table over all jobs when a sweep ends."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        from towerrec.report import leaderboard
-
-        sweep = Path(config.hydra.sweep.dir)
-        if sweep.is_dir():
-            print(leaderboard.markdown(leaderboard.write(sweep)))
-            print(f"leaderboard: {sweep / 'leaderboard.md'}")

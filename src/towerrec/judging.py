@@ -13,6 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from towerrec.baselines import registry
 from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
 from towerrec.config import EvalConfig, EvaluateConfig
 from towerrec.data.catalogue import Catalogue, catalogue_of, load_catalogue
@@ -184,6 +185,19 @@ def rules_of(config: EvalConfig, prepared: Prepared, on: str) -> Protocol:
     return protocol(prepared, on=on, ks=list(config.ks), candidates=config.candidates, positive=config.positive)
 
 
+def check_rules(config: EvalConfig, prepared: Prepared) -> None:
+    """Find out before training whether the held-out rows can be judged as the config says.
+
+    Raises:
+        ValueError: If a cut-off, a baseline, the candidates or the rule of a positive do not fit the log.
+    """
+    for name in config.baselines:
+        registry.baseline(name, seed=0)
+    for on in ("val", "test"):
+        if prepared.store.num_rows(on):
+            rules_of(config, prepared, on)
+
+
 def model_lists(scores: TowerScores, rules: Protocol) -> TopN:
     """The model's lists for the judged users."""
     users = rules.users.to(scores.device)
@@ -224,9 +238,7 @@ def compare(directories: list[str], *, num_resamples: int, seed: int) -> pl.Data
     for key in ("split", "candidates", "positive"):
         found = sorted({str(r[key]) for r in rules})
         if len(found) > 1:
-            raise ValueError(
-                f"judged by different rules ({key}: {', '.join(found)}): judge them alike first"
-            )
+            raise ValueError(f"judged by different rules ({key}: {', '.join(found)}): judge them alike first")
     metrics = [m for m in judged[0]["per_user"].columns if "@" in m and all(m in j["per_user"].columns for j in judged)]
     rows = []
     for other, directory in zip(judged[1:], directories[1:], strict=True):

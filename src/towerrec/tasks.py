@@ -25,6 +25,7 @@ def train(cfg: TrainConfig) -> float | None:
     begun = begin(cfg.seed)
     data = prepared_data(cfg)
     log.info(as_text(data.prepared.report))
+    judging.check_rules(cfg.eval, data.prepared)
     fitted = fit(cfg, data, run.root)
     if fitted.facts["rank"] != 0:
         return fitted.monitored
@@ -87,10 +88,10 @@ def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
     """The log as loaders; prepared on first use, from the cache where nothing has changed."""
     loader = cfg.loader.__dict__ if isinstance(cfg, TrainConfig) else {}
     return RetrievalDataModule(
-        source=build(cfg.data),
-        cleaning=build(cfg.cleaning),
-        split=build(split_node(cfg.split, cfg.data)),
-        label=build(cfg.label),
+        source=build(cfg.data, "data"),
+        cleaning=build(cfg.cleaning, "cleaning"),
+        split=build(split_node(cfg.split, cfg.data), "split"),
+        label=build(cfg.label, "label"),
         features=cfg.features,
         cache_dir=cfg.paths.cache_dir,
         positive=cfg.eval.positive,

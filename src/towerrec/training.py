@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +15,17 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from towerrec.callbacks import Throughput
 from towerrec.choices import loss_node
-from towerrec.config import TrainConfig, build
+from towerrec.config import TrainConfig, build, check_types
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import invert
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import LabelFacts, Loss
+from towerrec.nn.two_tower import TwoTower
 from towerrec.positive import positive_mask
 from towerrec.protocol import protocol
 from towerrec.scoring import Moment
@@ -61,16 +65,17 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     for text in _NOISE:
         warnings.filterwarnings("ignore", text)
     prepared = data.prepared
-    loss: Loss = build(loss_node(cfg.loss, prepared))
+    loss: Loss = build(loss_node(cfg.loss, prepared), "loss")
     data.hparams["rows"] = loss.rows
+    check_types(TwoTower, cfg.model, "model")
     torch.manual_seed(cfg.seed)
     module = RetrievalModule(
         schema=prepared.schema.to_dict(),
         model=cfg.model,
         loss=loss,
-        negatives=build(cfg.negatives),
-        optimizer=build(cfg.optimizer),
-        scheduler=build(cfg.scheduler),
+        negatives=build(cfg.negatives, "negatives"),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        scheduler=build(cfg.scheduler, "scheduler"),
         ks=_cuts(cfg.eval.ks, loss.monitor),
         seed=cfg.seed,
         settings=settings(cfg, loss),
@@ -79,15 +84,11 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     module.attach(resident(cfg, data, loss, validated=validated))
     throughput = Throughput()
     callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
-    trainer: L.Trainer = build(
-        cfg.trainer,
-        callbacks=callbacks,
-        logger=[build(node) for node in cfg.logger.values()],
-        default_root_dir=str(directory),
-    )
+    trainer = _trainer(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
     started = time.perf_counter()
-    trainer.fit(module, datamodule=data)
+    with _lightnings_words():
+        trainer.fit(module, datamodule=data)
     seconds = time.perf_counter() - started
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -162,10 +163,39 @@ def resident(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validat
     )
 
 
+def _trainer(cfg: TrainConfig, callbacks: list[Callback], directory: Path) -> L.Trainer:
+    devices, cores = cfg.trainer.get("devices"), os.cpu_count() or 1
+    on_cpu = cfg.trainer.get("accelerator") == "cpu" or not torch.cuda.is_available()
+    if on_cpu and isinstance(devices, int) and devices > cores:  # Lightning would start any number of processes
+        raise ValueError(f"trainer.devices={devices}: without a GPU, one for each of the {cores} CPU cores at most")
+    with _lightnings_words():
+        trainer: L.Trainer = build(
+            cfg.trainer,
+            "trainer",
+            callbacks=callbacks,
+            logger=[build(node, f"logger.{name}") for name, node in cfg.logger.items()],
+            default_root_dir=str(directory),
+        )
+    return trainer
+
+
+@contextmanager
+def _lightnings_words() -> Iterator[None]:
+    """Lightning has its own class for mistakes in settings, and a plain RuntimeError for a figure nobody logs."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(f"Lightning refuses the settings of trainer or callbacks: {error}") from error
+    except RuntimeError as error:
+        if not str(error).startswith("Early stopping conditioned on metric"):
+            raise
+        raise ValueError(f"callbacks.early_stopping or loss.monitor: {error}") from error
+
+
 def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool) -> list[Callback]:
     """The configured callbacks, watching what the loss is judged by; without validation nothing can be watched."""
     built: list[Callback] = []
-    for node in nodes.values():
+    for name, node in nodes.items():
         if node is None:
             continue
         keywords = dict(node)
@@ -176,7 +206,7 @@ def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool) -> list
                 keywords["monitor"] = None
             elif keywords["monitor"] is None:
                 keywords |= {"monitor": loss.monitor, "mode": loss.mode}
-        built.append(build(keywords))
+        built.append(build(keywords, f"callbacks.{name}"))
     return built
 
 

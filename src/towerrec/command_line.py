@@ -1,0 +1,164 @@
+"""What happens around a command: one readable message for a mistake, exit codes, sweeps that survive a failed job."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# What OmegaConf adds below a message: types of ours, which tell a user nothing.
+_DETAILS = ("full_key:", "reference_type=", "object_type=")
+_LIST_IN_WORDS = ("Invalid value assigned: str is not a ListConfig, list or tuple.", "needs a list, such as [10,20]")
+_failures: list[Exception] = []
+
+
+def run(main: Callable[[], Any]) -> None:
+    """Run an entrypoint: a mistake of the user ends in one readable message and exit code 1.
+
+    Tracebacks of such mistakes appear where the environment variable `HYDRA_FULL_ERROR` is set to 1 (and always in the
+    log of the run directory); an error that is not the user's always shows its traceback.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    _failures.clear()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        _failures.append(error)
+    for failure in _failures:
+        _report(failure, full=full)
+    if _failures:
+        sys.exit(1)
+
+
+def _report(error: Exception, *, full: bool) -> None:
+    if full or not is_users(error):
+        traceback.print_exception(error)
+    else:
+        print(f"\nerror: {message(error)}", file=sys.stderr)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether an error is about input, config or the machine (full disk, no permission), not about our code."""
+    return isinstance(error, ValueError | OSError | HydraException | OmegaConfBaseException)
+
+
+def message(error: BaseException) -> str:
+    """The error and what caused it, each once, in words for somebody who does not know Hydra."""
+    parts: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = _plain(current)
+        if text and not any(text in part for part in parts):
+            parts.append(text)
+        current = None if _says_all(current) else current.__cause__
+    return "\n".join(parts) or type(error).__name__
+
+
+def _says_all(error: BaseException) -> bool:
+    """Our own messages hold what is worth knowing of their cause; so do those that are put in other words here."""
+    return type(error) in (ValueError, OSError) or isinstance(error, HydraException)
+
+
+def _plain(error: BaseException) -> str:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _no_such_choice(error.missing_cfg_file, list(error.options or []))
+    if isinstance(error, OverrideParseException):
+        return (
+            f"cannot read {error.override!r} as group=option or key=value: quote what your shell would take apart, and "
+            f"put text with special characters in quotes of its own, 'key=\"text\"' ({_first_line(error)})"
+        )
+    if isinstance(error, HydraException) and isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
+        return _no_such_key(error.__cause__)
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        override = _first_line(error).removeprefix("Error merging override ")
+        reason = _first_line(error.__cause__).replace(*_LIST_IN_WORDS)
+        return f"{override}: {reason}"
+    lines = [line for line in str(error).strip().splitlines() if not line.strip().startswith(_DETAILS)]
+    return "\n".join(lines).strip()
+
+
+def _no_such_choice(wanted: str, options: list[str]) -> str:
+    group, _, choice = wanted.rpartition("/")
+    if not options:
+        return f"{group}={choice} is not known: there is no file {wanted}.yaml under conf/"
+    return f"{group}={choice} is not known{_nearest(choice, options)}"
+
+
+def _no_such_key(error: OmegaConfBaseException) -> str:
+    key, full = str(error.key), str(error.full_key or error.key)
+    place = full.removesuffix(key)
+    there = [str(name) for name in error.parent_node] if isinstance(error.parent_node, DictConfig) else []
+    shown = [f"{place}{name}" for name in there if not name.startswith("_")]
+    if not shown:
+        return f"{full} is not there yet: to add it, write +{full}=..."
+    near = difflib.get_close_matches(full, shown, n=1)
+    return f"{full} is not a key of the config{f': did you mean {near[0]!r}?' if near else _nearest(full, shown)}"
+
+
+def _nearest(word: str, choices: list[str]) -> str:
+    near = difflib.get_close_matches(word, choices, n=1)
+    hint = f": did you mean {near[0]!r}? Choose" if near else "; choose"
+    return f"{hint} from {', '.join(sorted(choices))}" if choices else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+class KeepGoing(Callback):
+    """Keeps the error of a job for `run`, so that Hydra neither repeats it nor gives up the other jobs of a sweep."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Called by Hydra after each job."""
+        error = job_return._return_value
+        # Other launchers run the job in another process, where keeping the error would lose it.
+        here = OmegaConf.select(config, "hydra.launcher._target_") == _BASIC_LAUNCHER
+        swept = config.hydra.mode == RunMode.MULTIRUN
+        if job_return.status is not JobStatus.FAILED or not isinstance(error, Exception) or (swept and not here):
+            return
+        _into_log_file(error)
+        if swept and is_users(error):
+            said = " ".join(job_return.overrides or [])
+            told = f"job {config.hydra.job.num} ({said}): {message(error)}"
+            error = ValueError(told).with_traceback(error.__traceback__)
+            print(f"failed, going on with the next: {error}", file=sys.stderr)
+        _failures.append(error)
+        job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+
+def _into_log_file(error: Exception) -> None:
+    about = (type(error), error, error.__traceback__)
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, message(error), (), about)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(record)
+
+
+class Leaderboard(Callback):
+    """Writes the table over all jobs when a sweep ends."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra after the last job."""
+        from towerrec.report import leaderboard
+
+        sweep = Path(config.hydra.sweep.dir)
+        if sweep.is_dir():
+            print(leaderboard.markdown(leaderboard.write(sweep)))
+            print(f"leaderboard: {sweep / 'leaderboard.md'}")
