@@ -113,19 +113,21 @@ def test_pointwise_losses_equal_their_definitions():
         torch.testing.assert_close(loss(case.scored(), KnownPairs(case.known)), want)
 
 
+@pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
-def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int):
+def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int, keep: bool):
     draw = torch.Generator().manual_seed(0)
     user, item = (
         torch.randn(7, 4, generator=draw, requires_grad=True),
         torch.randn(6, 4, generator=draw, requires_grad=True),
     )
     bias = torch.randn(6, generator=draw, requires_grad=True)
-    # Every candidate of row 5 is masked; rows come in no order.
-    row, column = torch.tensor([6, 0, 3, *[5] * 6]), torch.tensor([1, 2, 0, *range(6)])
+    # Every candidate of row 5 is masked.
+    row, column = torch.tensor([0, 3, *[5] * 6, 6]), torch.tensor([2, 0, *range(6), 1])
+    masks = [(row[:4], column[:4]), (row[4:], column[4:])]
     upstream = torch.randn(7, generator=draw)
     upstream[5] = 0.0
-    got = masked_logsumexp(user, item, bias, mask_row_P=row, mask_column_P=column, chunk=chunk)
+    got = masked_logsumexp(user, item, bias, masks=masks, chunk=chunk, keep=keep)
     mask = torch.zeros(7, 6, dtype=torch.bool)
     mask[row, column] = True
     keep = torch.arange(7) != 5

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from towerrec.nn.negatives import Candidates, KnownPairs
-from towerrec.nn.softmax import masked_logsumexp
+from towerrec.nn.softmax import Pairs, masked_logsumexp
 
 Rows = Literal["all", "positives"]
 Compares = Literal["rows", "batch", "catalogue"]
@@ -197,32 +197,29 @@ class _Softmax(Loss):
             positive_B = positive_B - log_q_C[target_B]
         user_GV, group_B = scored.user_GV, scored.group_B
         if self.mask_known:
-            row_P, column_P = self._known_columns(scored, known, column_I, target_B)
+            masks = self._masks(scored, known, column_I, target_B)
         else:
             # Each row compares with all but its own item, so rows of one user differ.
             user_GV = user_GV.index_select(0, group_B)
             group_B = torch.arange(target_B.shape[0], device=target_B.device)
-            row_P, column_P = group_B, target_B
+            masks = [(group_B, target_B)]
         others_G = masked_logsumexp(
             user_GV.float() / self.temperature,
             candidates.vectors_CV,
             bias_C,
-            mask_row_P=row_P,
-            mask_column_P=column_P,
+            masks=masks,
         )
         # -log(e^p / (e^p + sum of the others)) = softplus(others - p).
         return _weighted_mean(F.softplus(others_G.index_select(0, group_B) - positive_B), scored.weight_B)
 
-    def _known_columns(
-        self, scored: Scored, known: KnownPairs, column_I: Tensor, target_B: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Pairs left out of each group's candidates: what its user is known to like, the batch's positives included."""
+    def _masks(self, scored: Scored, known: KnownPairs, column_I: Tensor, target_B: Tensor) -> list[Pairs]:
+        """Pairs left out of each group's candidates: what its user is known to like, and the batch's own positives."""
         row_P, item_P, _ = known.known.pairs_of(scored.user_idx_G)
         column_P = column_I[item_P]
         among = column_P >= 0
-        # The batch's own positives are among the known ones, unless a caller gave other lists.
-        row_P = torch.cat([row_P[among], scored.group_B])
-        return row_P, torch.cat([column_P[among], target_B])
+        # Own positives are among the known ones, unless a caller gave other lists.
+        group_B, order_B = torch.sort(scored.group_B)
+        return [(row_P[among], column_P[among]), (group_B, target_B[order_B])]
 
 
 class InBatchSoftmax(_Softmax):
