@@ -29,12 +29,13 @@ class _MaskedLogSumExp(torch.autograd.Function):
         ctx: Any, user_GV: Tensor, item_CV: Tensor, bias_C: Tensor, chunk: int, keep: bool, *masks: Tensor
     ) -> Tensor:
         num_groups, num_columns = user_GV.shape[0], item_CV.shape[0]
+        item_VC = item_CV.T.contiguous()
         ctx.chunk, ctx.keep = chunk, keep
         exp_GC = user_GV.new_empty(num_groups if keep else min(chunk, num_groups), num_columns)
         sum_G, shift_G = user_GV.new_empty(num_groups), user_GV.new_empty(num_groups)
         for start, stop, pairs in _chunks(masks, num_groups, chunk):
             exp_gC = exp_GC[start:stop] if keep else exp_GC[: stop - start]
-            shift_G[start:stop] = _exponentials_(exp_gC, user_GV[start:stop], item_CV, bias_C, pairs)
+            shift_G[start:stop] = _exponentials_(exp_gC, user_GV[start:stop], item_VC, bias_C, pairs)
             torch.sum(exp_gC, 1, out=sum_G[start:stop])
         kept = [exp_GC] if keep else []
         ctx.save_for_backward(user_GV, item_CV, bias_C, sum_G, *masks, *kept)
@@ -51,13 +52,13 @@ class _MaskedLogSumExp(torch.autograd.Function):
         # Transposed: the other order of this product takes more than twice the time on a CPU.
         grad_item_VC = torch.zeros_like(item_CV.T, memory_format=torch.contiguous_format)
         grad_bias_C = torch.zeros_like(bias_C)
-        num_groups = user_GV.shape[0]
+        num_groups, item_VC = user_GV.shape[0], item_CV.T
         for start, stop, pairs in _chunks(masks, num_groups, num_groups if ctx.keep else ctx.chunk):
             user_gV, factor_g1 = user_GV[start:stop], factor_G1[start:stop]
             exp_gC = exp_GC
             if exp_gC is None:
                 exp_gC = user_GV.new_empty(stop - start, item_CV.shape[0])
-                _exponentials_(exp_gC, user_gV, item_CV, bias_C, pairs)
+                _exponentials_(exp_gC, user_gV, item_VC, bias_C, pairs)
             torch.mm(exp_gC, item_CV, out=grad_user_GV[start:stop])
             grad_item_VC.addmm_((user_gV * factor_g1).T, exp_gC)
             if ctx.needs_input_grad[2]:
@@ -102,13 +103,13 @@ def masked_logsumexp(
     return lse_G
 
 
-def _exponentials_(exp_gC: Tensor, user_gV: Tensor, item_CV: Tensor, bias_C: Tensor, masks: list[Pairs]) -> Tensor:
+def _exponentials_(exp_gC: Tensor, user_gV: Tensor, item_VC: Tensor, bias_C: Tensor, masks: list[Pairs]) -> Tensor:
     """Fill `exp_gC` with the exponentials of the shifted scores (zero where masked); returns the shifts [g]."""
     # Added in place while the scores are in the cache: addmm would first spread the bias over the whole matrix.
-    torch.mm(user_gV, item_CV.T, out=exp_gC).add_(bias_C)
+    torch.mm(user_gV, item_VC, out=exp_gC).add_(bias_C)
     flat = exp_gC.view(-1)
     for row_p, column_p in masks:
-        flat.index_fill_(0, row_p * item_CV.shape[0] + column_p, -torch.inf)
+        flat.index_fill_(0, row_p * item_VC.shape[1] + column_p, -torch.inf)
     # A row without candidates: a finite shift keeps its exponentials at zero instead of NaN.
     shift_g = exp_gC.amax(1).clamp_(min=torch.finfo(exp_gC.dtype).min)
     exp_gC.sub_(shift_g[:, None]).exp_()
