@@ -21,7 +21,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
-_LIST_IN_WORDS = ("Invalid value assigned: str is not a ListConfig, list or tuple.", "needs a list, such as [10,20]")
+_LIST_IN_WORDS = ("Invalid value assigned: str is not a ListConfig, list or tuple.", "needs a list: [first,second]")
+_ROOM = (
+    "make room or rights there, or choose another place (paths.data_dir, paths.cache_dir, paths.log_dir, output); "
+    "what was complete before is as it was"
+)
 _failures: list[Exception] = []
 
 
@@ -73,7 +77,7 @@ def message(error: BaseException) -> str:
 
 def _says_all(error: BaseException) -> bool:
     """Our own messages hold what is worth knowing of their cause; so do those that are put in other words here."""
-    return type(error) in (ValueError, OSError) or isinstance(error, HydraException)
+    return type(error) is ValueError or isinstance(error, OSError | HydraException)
 
 
 def _plain(error: BaseException) -> str:
@@ -90,6 +94,10 @@ def _plain(error: BaseException) -> str:
         override = _first_line(error).removeprefix("Error merging override ")
         reason = _first_line(error.__cause__).replace(*_LIST_IN_WORDS)
         return f"{override}: {reason}"
+    if isinstance(error, OSError) and error.errno and error.strerror:
+        if error.strerror != os.strerror(error.errno):  # our own words
+            return error.strerror
+        return f"{error.filename or 'a file'} could not be read or written ({error.strerror}): {_ROOM}"
     lines = [line for line in str(error).strip().splitlines() if not line.strip().startswith(_DETAILS)]
     return "\n".join(lines).strip()
 
@@ -136,9 +144,10 @@ class KeepGoing(Callback):
         _into_log_file(error)
         if swept and is_users(error):
             said = " ".join(job_return.overrides or [])
-            told = f"job {config.hydra.job.num} ({said}): {message(error)}"
+            print(f"job {config.hydra.job.num} failed ({said}): {message(error)}", file=sys.stderr)
+            place = config.hydra.runtime.output_dir
+            told = f"job {config.hydra.job.num} of the sweep failed, as said above and in {place}"
             error = ValueError(told).with_traceback(error.__traceback__)
-            print(f"failed, going on with the next: {error}", file=sys.stderr)
         _failures.append(error)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 

@@ -300,7 +300,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return not inner or all(_fits(one, inner[0]) for one in value)
     known = {list: list, Sequence: list, dict: dict, Mapping: dict}.get(kind or hint)
     if known is not None:
-        return isinstance(value, known)
+        values = value.values() if isinstance(value, dict) else ()
+        return isinstance(value, known) and all(_fits(one, inner[1]) for one in values if len(inner) == 2)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int:
@@ -316,7 +317,7 @@ def _in_words(hint: Any) -> str:
     if kind in (list, Sequence) or hint is list:
         return f"a list of which each is {_in_words(inner[0])}" if inner else "a list"
     if kind in (dict, Mapping) or hint is dict:
-        return "keys with values"
+        return f"keys of which each has {_in_words(inner[1])}" if len(inner) == 2 else "keys with values"
     return words.get(hint, getattr(hint, "__name__", str(hint)))
 
 

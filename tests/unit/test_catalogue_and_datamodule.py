@@ -64,7 +64,7 @@ def test_new_items_join_the_catalogue_by_their_features(prepared):
     assert grown.seen.mask_of(torch.arange(30))[:, 40].sum() == 0
     assert len(grown.item_days["age_days"]) == 41
     assert catalogue.items.num_rows == 40
-    with pytest.raises(ValueError, match=r"known: \[100\]"):
+    with pytest.raises(ValueError, match=r"already .such as \[100\]"):
         with_items(catalogue, frame.with_columns(item_id=pl.lit(100)))
     with pytest.raises(ValueError, match="no column 'tags'"):
         with_items(catalogue, frame.drop("tags"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import polars as pl
 
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.cleaning import Cleaning, clean
+from towerrec.data.columns import missing_column
 from towerrec.data.encode import Log, encode_tables, first_unseen_day, row_context
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import index_of, known_ids
@@ -101,6 +103,8 @@ def labelled(tables: Tables, *, cleaning: Cleaning, split: Split, label: Label) 
     """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning."""
     existing = tables.interactions.collect_schema().names()
     optional = [name for name in (TIMESTAMP_MS, *VALUES) if name in existing]
+    for what, columns in ((f"label={label.name}", label.columns), (f"split={split.name}", split.columns)):
+        _require(columns, existing, what)
     wanted = list(dict.fromkeys([*optional, *label.columns, *split.columns]))
     frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns)
     codes = split.assign(frame)
@@ -115,6 +119,13 @@ def labelled(tables: Tables, *, cleaning: Cleaning, split: Split, label: Label) 
     check_positives(frame, label.positive)
     kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in VALUES if c in frame.columns)]
     return frame.select(kept), counts
+
+
+def _require(columns: Sequence[str], existing: Sequence[str], what: str) -> None:
+    hints = {TIMESTAMP_MS: " (name the column of the time with data.columns.timestamp)"}
+    for column in columns:
+        if column not in existing:
+            raise missing_column(column, existing, f"{what}{hints.get(column, '')}: the log")
 
 
 def check_positives(frame: pl.DataFrame, rule: str) -> None:

@@ -103,11 +103,14 @@ def with_items(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool
     """
     ids = frame["item_id"].cast(catalogue.item_ids.dtype)
     known = ids.filter(ids.is_in(catalogue.item_ids.implode()))
-    if len(known) or ids.is_duplicated().any() or ids.null_count():
+    if len(known):
         raise ValueError(
-            f"new items must have ids that are new, filled and distinct; known: {known.head(3).to_list()}, "
-            f"twice: {ids.filter(ids.is_duplicated()).unique().head(3).to_list()}, empty: {ids.null_count()}"
+            f"items: {len(known):,} of the new items are in the catalogue already (such as {known.head(3).to_list()}): "
+            "leave them out; candidates=FILE says which items may be recommended"
         )
+    if ids.is_duplicated().any() or ids.null_count():
+        twice = ids.filter(ids.is_duplicated()).unique().head(3).to_list()
+        raise ValueError(f"items: every new item needs an id of its own; twice: {twice}, without: {ids.null_count()}")
     extra = catalogue.encoders.encode("item", frame, allow_missing=allow_missing)
     columns = {name: torch.cat([column, extra.columns[name]]) for name, column in catalogue.items.columns.items()}
     num_items = catalogue.items.num_rows + frame.height

@@ -23,16 +23,18 @@ def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
         like: Ids of the log, for their type.
 
     Raises:
-        ValueError: If the file is missing, empty or unreadable, the id column is not there, or an id is of another type.
+        ValueError: If the file is missing, empty or unreadable, the id column is not there, or an id has another type.
     """
+    if path.is_dir():
+        raise ValueError(f"{path} is a directory: name a file")
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     try:
         frame = _read(path, column)
-    except PolarsError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    except (PolarsError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as {path.suffix or 'text'}: {_reason(error)}") from error
     if column == "item_id" and column not in frame.columns and "video_id" in frame.columns:
         frame = frame.rename({"video_id": column})
     if column not in frame.columns:
@@ -40,7 +42,9 @@ def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
     try:
         frame = frame.with_columns(pl.col(column).cast(like.dtype))
     except PolarsError as error:
-        raise ValueError(f"{path}: the ids in {column!r} are not of the log's type, {like.dtype} ({error})") from error
+        raise ValueError(
+            f"{path}: the ids in {column!r} are not of the log's type, {like.dtype} ({_reason(error)})"
+        ) from error
     if frame[column].null_count():
         raise ValueError(f"{path}: {frame[column].null_count():,} rows have no {column}")
     if frame.height == 0:
@@ -65,6 +69,11 @@ def known_or_refused(ids: pl.Series, known: pl.Series, path: Path) -> None:
             f"{path}: {len(strange):,} of {len(ids):,} ids are in no table of the run (such as "
             f"{strange.head(5).to_list()}): remove them, or give their feature columns in the file"
         )
+
+
+def _reason(error: Exception) -> str:
+    """Without the query plan that Polars adds."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _read(path: Path, column: str) -> pl.DataFrame:

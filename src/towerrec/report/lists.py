@@ -138,7 +138,8 @@ def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids
         try:
             frame = frame.with_columns(pl.col(name).cast(ids.dtype))
         except PolarsError as error:
-            raise ValueError(f"{path}: the ids in {name!r} are not of the log's type {ids.dtype} ({error})") from error
+            reason = str(error).partition("\n")[0]  # without the query plan that Polars adds
+            raise ValueError(f"{path}: the ids in {name!r} are not of the log's type {ids.dtype} ({reason})") from error
         frame = frame.join(known, on=name, how="left", maintain_order="left")
         strange = frame.filter(pl.col(idx).is_null())[name].unique(maintain_order=True)
         if len(strange):

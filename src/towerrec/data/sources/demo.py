@@ -71,7 +71,13 @@ class Demo:
 
             try:
                 simulate(self.folder, scale=self.scale, seed=self.seed, progress=show)
-            except (OSError, ValueError):
+            except (OSError, ValueError) as error:
                 # Another process may have finished the same log in the meantime: equal seeds give equal files.
-                if not (self.folder / "data").is_dir():
-                    raise
+                if (self.folder / "data").is_dir():
+                    return
+                if isinstance(error, OSError):
+                    raise OSError(
+                        f"could not write the simulated log to {self.folder} ({error.strerror or error}): make room "
+                        "there or choose another place with paths.data_dir=DIR"
+                    ) from error
+                raise

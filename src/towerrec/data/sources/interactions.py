@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from towerrec.data.columns import common_id_type, missing_column, require_columns, whole_float_ids
+from towerrec.data.columns import common_id_type, missing_column, whole_float_ids
 from towerrec.data.labels import LABEL_RAW
 from towerrec.data.sources.scan import existing_file, is_empty, load, scan_file
 from towerrec.data.sources.side_tables import read_side
@@ -183,9 +183,12 @@ def _log_paths(interactions: str | None, parts: dict[str, str | None]) -> dict[s
         )
     if interactions is not None:
         return {"interactions": interactions}
-    require_columns(
-        ("train", "test"), given, "data=interactions with one file per split (data.train, data.val, data.test)"
-    )
+    for word in ("train", "test"):
+        if word not in given:
+            raise ValueError(
+                f"data.{word}=FILE is missing: with one file per split, data.train and data.test are needed (data.val "
+                "is best given too); for one log that is to be split give data.interactions=FILE"
+            )
     return given
 
 
