@@ -27,7 +27,12 @@ from towerrec.optim import Adam, Constant
 from towerrec.ragged import UserItems
 from towerrec.schema import FIRST, FeatureSchema, FeatureSpec, FeatureTable
 
-LOSSES: dict[str, type[Loss]] = {"bce": BCE, "mse": MSE, "in_batch_softmax": InBatchSoftmax, "full_softmax": FullSoftmax}
+LOSSES: dict[str, type[Loss]] = {
+    "bce": BCE,
+    "mse": MSE,
+    "in_batch_softmax": InBatchSoftmax,
+    "full_softmax": FullSoftmax,
+}
 CARDINALITIES = [2, 8, 30, 1076, 12, 10, 3, 47, 340, 7, 5, 3]
 
 

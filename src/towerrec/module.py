@@ -182,10 +182,13 @@ class RetrievalModule(L.LightningModule):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:
             self.log("train/loss_step", loss.detach(), prog_bar=True, batch_size=len(batch))
+        if self.trainer.is_last_batch:
+            # Once an epoch, and here: at the end of the epoch callbacks have their turn before the module.
+            mean = self._loss_sum / (batch_idx + 1)
+            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
         return loss
 
     def on_train_epoch_end(self) -> None:
-        self.log("train/loss", self._loss_sum / self.trainer.num_training_batches, sync_dist=True)
         if self.model.log_scale is not None:
             self.log("train/scale", self.model.log_scale.detach().exp())
         temperature = getattr(self.loss, "temperature", None)

@@ -211,7 +211,8 @@ def test_throughput_counts_every_row_once_and_lines_name_the_figures(capsys: pyt
     assert figures["train/rows_per_s"] > 0 and rates.rows_per_s > 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
-    assert "val/rmse 0." in lines[1]
+    assert "val/rmse 0." in lines[0]
+    assert f"train/loss {figures['train/loss']:.4f}" in lines[1] and "train/loss" in lines[0]
     assert isinstance(progress(kind="auto"), EpochLines)
     with pytest.raises(ValueError, match="auto, bar or lines"):
         progress(kind="none")
