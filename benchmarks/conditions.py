@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 
@@ -23,7 +24,7 @@ def conditions() -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()

@@ -30,7 +30,10 @@ TASKS: dict[str, tuple[list[list[str]], tuple[str, ...], dict[str, str]]] = {
     "warm": ([["experiment=small_warm"]], ("ndcg@20", "recall@100"), {"ndcg@20": ">= .535"}),
     "cold_users": ([["experiment=small_cold_users"]], ("ndcg@20", "recall@100"), {"ndcg@20": ">= .60"}),
     "cold_items": (
-        [["experiment=small_cold_items", f"split.test_remainder={j}", f"split.val_remainder={(j + 1) % 5}"] for j in range(5)],
+        [
+            ["experiment=small_cold_items", f"split.test_remainder={j}", f"split.val_remainder={(j + 1) % 5}"]
+            for j in range(5)
+        ],
         ("ndcg@20", "recall@100"),
         {"ndcg@20": ">= .06", "recall@100": ">= .18"},
     ),
