@@ -86,6 +86,7 @@ def lists(
         is_new = user_idx_B >= num_known
         vectors_BV = scores.users(user_idx_B.clamp(max=num_known - 1))
         if bool(is_new.any()):
+            vectors_BV = vectors_BV.clone()  # inference tensors cannot be written to
             vectors_BV[is_new] = new_vectors[user_idx_B[is_new] - num_known]
         return vectors_BV
 
@@ -112,7 +113,11 @@ def with_new_items(catalogue: Catalogue, path: str | None) -> Catalogue:
     """The catalogue and the new items of a file, which need their feature columns."""
     if path is None:
         return catalogue
-    return with_items(catalogue, read_table(Path(path), column=ITEM_ID, like=catalogue.item_ids))
+    table = read_table(Path(path), column=ITEM_ID, like=catalogue.item_ids)
+    lacking = catalogue.encoders.missing_columns("item", table.columns)
+    if lacking:
+        raise ValueError(f"items={path} lacks the feature columns {', '.join(lacking)}: add them; they may hold gaps")
+    return with_items(catalogue, table)
 
 
 def moment(at: str | None, timezone: str) -> Moment:
@@ -138,7 +143,7 @@ def _users_of_file(path: Path, catalogue: Catalogue) -> tuple[Tensor, pl.DataFra
     new = table.filter(~is_known)
     lacking = catalogue.encoders.missing_columns("user", table.columns)
     if new.height and (lacking or len(table.columns) == 1):
-        known_or_refused(table[USER_ID], catalogue.user_ids, path)
+        known_or_refused(table[USER_ID], catalogue.user_ids, path, lacking=lacking)
     places = pl.DataFrame({USER_ID: catalogue.user_ids}).with_row_index("row")
     rows = table.filter(is_known).join(places, on=USER_ID, how="left", maintain_order="left")["row"]
     return torch.from_numpy(rows.cast(pl.Int64).to_numpy().copy()), new if new.height else None

@@ -183,7 +183,7 @@ def test_files_that_are_missing_or_say_nothing_about_their_form_are_named(tmp_pa
     for given in ({}, {"interactions": "a.csv", "train": "b.csv", "test": "c.csv"}):
         with pytest.raises(ValueError, match=r"needs either data.interactions=FILE"):
             Interactions(**given)
-    with pytest.raises(ValueError, match="no column 'test'"):
+    with pytest.raises(ValueError, match=r"data.test=FILE is missing"):
         Interactions(train="a.csv")
 
 

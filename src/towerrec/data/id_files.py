@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -57,17 +58,24 @@ def read_ids(path: Path, *, column: str, like: pl.Series) -> pl.Series:
     return read_table(path, column=column, like=like)[column].unique(maintain_order=True)
 
 
-def known_or_refused(ids: pl.Series, known: pl.Series, path: Path) -> None:
+def known_or_refused(ids: pl.Series, known: pl.Series, path: Path, *, lacking: Sequence[str] = ()) -> None:
     """Refuse ids that no table knows.
+
+    Args:
+        ids: Ids of the file.
+        known: Ids of the run.
+        path: The file.
+        lacking: Feature columns with which the unknown ones could be served, and which the file has not.
 
     Raises:
         ValueError: Naming the first of them.
     """
     strange = ids.filter(~ids.is_in(known.implode()))
     if len(strange):
+        columns = f" (it lacks {', '.join(lacking)}; a column may hold gaps)" if lacking else ""
         raise ValueError(
             f"{path}: {len(strange):,} of {len(ids):,} ids are in no table of the run (such as "
-            f"{strange.head(5).to_list()}): remove them, or give their feature columns in the file"
+            f"{strange.head(5).to_list()}): remove them, or give their feature columns in the file{columns}"
         )
 
 

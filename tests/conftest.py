@@ -1,0 +1,63 @@
+"""One trained run for all tests that only look at it or ask it something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from commands import Outcome, command
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Folders of their own, and the settings that make a command finish in a second."""
+
+    root: Path
+
+    @property
+    def paths(self) -> list[str]:
+        return [f"paths.data_dir={self.root / 'data'}", f"paths.log_dir={self.root / 'logs'}"]
+
+    def train(self, *overrides: str, sweep: bool = False) -> Outcome:
+        """`python train.py [-m]` on the tiny demo log, for two epochs."""
+        return command("train.py", *(["-m"] if sweep else []), *TINY, *self.paths, *overrides)
+
+    def recommend(self, *overrides: str) -> Outcome:
+        return command("recommend.py", self.paths[1], *overrides)
+
+    def evaluate(self, *overrides: str) -> Outcome:
+        return command("evaluate.py", *self.paths, "eval.num_resamples=50", *overrides)
+
+
+@dataclass(frozen=True)
+class DemoRun:
+    """A finished run and what it printed."""
+
+    directory: Path
+    outcome: Outcome
+
+
+TINY = [
+    "data=demo",
+    "data.demo.scale=tiny",
+    "eval.ks=[10,20]",
+    "eval.num_resamples=50",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "trainer.devices=1",
+]
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """Data and logs that all tests of a session share."""
+    return Workplace(tmp_path_factory.mktemp("workplace"))
+
+
+@pytest.fixture(scope="session")
+def demo_run(workplace: Workplace) -> DemoRun:
+    """A run on the tiny demo log; tests read it and write beside it, never into it."""
+    outcome = workplace.train()
+    assert outcome.code == 0, outcome.err
+    return DemoRun(Path(outcome.last_line.removeprefix("run directory: ")), outcome)
