@@ -108,19 +108,20 @@ class BatchScorer:
     def _users(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors of the groups, their users, and the group of every row."""
         model = self.model
+        rows = _rows(batch.user_idx, self.users.num_rows)
         if model.user_tower.reads_context or model.reads_history:
             vectors = model.user_vectors(
-                self.users.gather(batch.user_idx), context=batch.user_context, history_RH=batch.history
+                _gather(self.users, rows), context=batch.user_context, history_RH=batch.history, at_R=rows.group_B
             )
             return vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device)
-        rows = _rows(batch.user_idx, self.users.num_rows)
         return model.user_vectors(_gather(self.users, rows)), rows.idx_G, rows.group_B
 
     def _items(self, item_idx_B: Tensor, batch: Batch) -> Tensor:
         """Vectors [B', V] of the batch's items and of sampled ones behind them, which have no context."""
         if self.model.item_tower.reads_context:
             sampled = item_idx_B[len(batch) :]
-            vectors = self.model.item_vectors(self.items.gather(batch.item_idx), context=batch.item_context)
+            rows = _rows(batch.item_idx, self.items.num_rows)
+            vectors = self.model.item_vectors(_gather(self.items, rows), context=batch.item_context, at_R=rows.group_B)
             return vectors if len(sampled) == 0 else torch.cat([vectors, self._without_context(sampled)])
         rows = _rows(item_idx_B, self.items.num_rows)
         return self.model.item_vectors(_gather(self.items, rows)).index_select(0, rows.group_B)

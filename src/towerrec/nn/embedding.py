@@ -43,18 +43,6 @@ class PackedFeatures:
             num_rows=idx_R.shape[0],
         )
 
-    def beside(self, other: PackedFeatures) -> PackedFeatures:
-        """The features of both, row by row: those of the table first, then those of the interaction."""
-        widths = sorted({*self.index, *other.index})
-        dense = [part.dense_NX for part in (self, other) if part.dense_NX is not None]
-        return PackedFeatures(
-            id_N=self.id_N,
-            index={w: torch.cat([p.index[w] for p in (self, other) if w in p.index], dim=1) for w in widths},
-            lists=self.lists | other.lists,
-            dense_NX=torch.cat(dense, dim=1) if dense else None,
-            num_rows=self.num_rows,
-        )
-
     def to(self, device: Device | str) -> PackedFeatures:
         return PackedFeatures(
             id_N=None if self.id_N is None else self.id_N.to(device),
@@ -97,7 +85,7 @@ class FeatureEncoder(nn.Module):
         self.width_of = {s.name: widths.get(s.name, width) for s in self.specs if s.kind in ("categorical", "multi")}
         self.offsets: dict[str, int] = {}
         rows: dict[int, int] = {}
-        # Table features before context features: the order in which `beside` puts them together.
+        # Table features before context features: the order in which a tower encodes them.
         self.ordered = tuple(sorted(self.specs, key=lambda spec: spec.context))
         for spec in self.ordered:
             if spec.kind == "categorical":
@@ -184,6 +172,8 @@ class FeatureEncoder(nn.Module):
             parts.append(pooled(self.list_tables[name], list_RL, self.pooling))
         if packed.dense_NX is not None:
             parts.append(packed.dense_NX)
+        if not parts:
+            return torch.zeros(packed.num_rows, 0, device=next(self.parameters()).device)
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 

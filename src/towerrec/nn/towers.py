@@ -103,21 +103,40 @@ class Tower(nn.Module):
         check_range(spec, columns[spec.name])
         return replace(packed, id_N=columns[spec.name].long())
 
-    def with_context(self, packed: PackedFeatures, context: Mapping[str, Tensor]) -> PackedFeatures:
-        """`packed` rows beside the context of their interactions; absent context is unknown."""
-        if not self.reads_context:
-            return packed
+    def pack_context(self, context: Mapping[str, Tensor], *, num_rows: int) -> PackedFeatures:
+        """The context of interactions, absent columns unknown; in training some rows lose theirs."""
         device = next(self.parameters()).device
-        beside = self.features.pack(context, context=True, num_rows=packed.num_rows, device=device)
+        packed = self.features.pack(context, context=True, num_rows=num_rows, device=device)
         if self.training and self.context_dropout > 0.0:
-            dropped_R = torch.rand(packed.num_rows, device=device) < self.context_dropout
-            beside = self.features.without_context(beside, dropped_R)
-        return packed.beside(beside)
+            packed = self.features.without_context(packed, torch.rand(num_rows, device=device) < self.context_dropout)
+        return packed
 
-    def forward(self, packed: PackedFeatures, history_RH: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Vectors [R, D] and biases [R] (None without `bias`)."""
-        id_R = self._ids(packed)
-        inputs = [self.features(packed)] if self.features.specs else []
+    def forward(
+        self,
+        packed: PackedFeatures,
+        *,
+        at_R: Tensor | None = None,
+        context: Mapping[str, Tensor] | None = None,
+        history_RH: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Vectors [R, D] and biases [R] (None without `bias`).
+
+        Args:
+            packed: Rows of the table.
+            at_R: Which of them each row to encode is, where rows repeat: embeddings are then looked up and pooled once
+                per distinct row, and only the layers run for all. None takes the rows as they are.
+            context: Context columns, one value per row to encode.
+            history_RH: Histories, one per row to encode.
+        """
+
+        def spread(values: Tensor) -> Tensor:
+            return values if at_R is None else values.index_select(0, at_R)
+
+        num_rows = packed.num_rows if at_R is None else at_R.shape[0]
+        id_R = self._ids(None if packed.id_N is None else spread(packed.id_N))
+        inputs = [spread(self.features(packed))] if self.features.specs else []
+        if self.reads_context:
+            inputs.append(self.features(self.pack_context(context or {}, num_rows=num_rows)))
         if self.history is not None:
             assert history_RH is not None, "TwoTower checks that the history is there"
             inputs.append(self.history(history_RH))
@@ -144,8 +163,7 @@ class Tower(nn.Module):
         assert vector_RD is not None, "TwoTower refuses towers without inputs"
         return vector_RD, bias_R
 
-    def _ids(self, packed: PackedFeatures) -> Tensor | None:
-        id_R = packed.id_N
+    def _ids(self, id_R: Tensor | None) -> Tensor | None:
         if id_R is not None and self.training and self.id_dropout > 0.0:
             id_R = id_R.masked_fill(torch.rand(id_R.shape, device=id_R.device) < self.id_dropout, UNKNOWN)
         return id_R

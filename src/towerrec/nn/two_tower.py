@@ -163,9 +163,14 @@ class TwoTower(nn.Module):
         return tower.pack(table.columns, num_rows=table.num_rows, device=device)
 
     def user_vectors(
-        self, packed: PackedFeatures, *, context: Mapping[str, Tensor] | None = None, history_RH: Tensor | None = None
+        self,
+        packed: PackedFeatures,
+        *,
+        context: Mapping[str, Tensor] | None = None,
+        history_RH: Tensor | None = None,
+        at_R: Tensor | None = None,
     ) -> Tensor:
-        """Vectors [R, V] of packed users.
+        """Vectors [R, V] of packed users, or of those that `at_R` points to; context and history are one per result.
 
         Raises:
             ValueError: The model reads histories and none is given.
@@ -174,18 +179,18 @@ class TwoTower(nn.Module):
             raise ValueError(
                 "the model reads the user's history, but none was given: set loader.history_length, for instance to 50"
             )
-        packed = self.user_tower.with_context(packed, context or {})
-        vector_RD, bias_R = self.user_tower(packed, history_RH)
+        vector_RD, bias_R = self.user_tower(packed, at_R=at_R, context=context, history_RH=history_RH)
         if self.log_scale is not None:
             vector_RD = F.normalize(vector_RD, dim=1) * self.log_scale.exp()
         if not self.folds_bias:
             return vector_RD
         return torch.cat([vector_RD, self._user_bias(bias_R, vector_RD), _ones(vector_RD)], dim=1)
 
-    def item_vectors(self, packed: PackedFeatures, *, context: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Vectors [R, V] of packed items."""
-        packed = self.item_tower.with_context(packed, context or {})
-        vector_RD, bias_R = self.item_tower(packed)
+    def item_vectors(
+        self, packed: PackedFeatures, *, context: Mapping[str, Tensor] | None = None, at_R: Tensor | None = None
+    ) -> Tensor:
+        """Vectors [R, V] of packed items, or of those that `at_R` points to, with one context per result."""
+        vector_RD, bias_R = self.item_tower(packed, at_R=at_R, context=context)
         if self.log_scale is not None:
             vector_RD = F.normalize(vector_RD, dim=1)
         if not self.folds_bias:
