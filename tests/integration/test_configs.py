@@ -1,0 +1,214 @@
+"""Every file under conf/ composes and builds, its values are the constructors' own, every README command is valid."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import REPOSITORY, Outcome, command
+from conftest import DemoRun, Workplace
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from towerrec import config
+from towerrec.data.features import FeatureChoice
+from towerrec.nn.two_tower import TwoTower
+
+CONF = REPOSITORY / "conf"
+TASKS = {"train": config.train_config, "recommend": config.recommend_config, "evaluate": config.evaluate_config}
+
+
+def choices(group: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def composed(task: str, *overrides: str) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(task, list(overrides), return_hydra_config=True)
+        for key, value in (
+            ("runtime.output_dir", "out"),
+            ("job.num", 0),
+            ("job.id", "0"),
+            ("job.override_dirname", ""),
+        ):
+            OmegaConf.update(cfg, f"hydra.{key}", value, force_add=True)
+        return cfg
+
+
+def typed(task: str, *overrides: str) -> Any:
+    cfg = composed(task, *overrides)
+    # `${hydra:...}` asks for the running job, which is not there in a test.
+    if "callbacks" in cfg:
+        cfg.callbacks.checkpoint.dirpath = "checkpoints"
+    for logger in (cfg.get("logger") or {}).values():
+        logger.save_dir = "logs"
+    plain = OmegaConf.create({k: v for k, v in cfg.items() if k != "hydra"}, flags={"allow_objects": True})
+    kind = {"train": config.TrainConfig, "recommend": config.RecommendConfig, "evaluate": config.EvaluateConfig}[task]
+    return TASKS[task](OmegaConf.merge(OmegaConf.structured(kind), plain))
+
+
+EVERYTHING = [
+    (p.parent.name, p.stem) for p in sorted(CONF.rglob("*.yaml")) if p.parent != CONF and "hydra" not in p.parts
+]
+
+
+@pytest.mark.parametrize(("group", "choice"), EVERYTHING)
+def test_every_choice_composes_into_the_schema(group: str, choice: str):
+    assert isinstance(typed("train", f"{group}={choice}"), config.TrainConfig)
+
+
+@pytest.mark.parametrize("group", ["label", "split", "cleaning", "optimizer", "scheduler", "negatives", "loss", "data"])
+def test_every_choice_of_a_group_builds(group: str, tmp_path: Path):
+    needs = {"where": ['split.train="a < 1"', 'split.test="a > 1"'], "interactions": ["data.interactions=a.csv"]}
+    for choice in choices(group):
+        node = getattr(typed("train", f"{group}={choice}", *needs.get(choice, []), f"paths.data_dir={tmp_path}"), group)
+        if node.get("name") == "auto":  # stands for another choice, once the log is known
+            continue
+        assert config.build(node, group) is not None, choice
+
+
+@pytest.mark.parametrize("choice", choices("features"))
+def test_every_feature_list_is_understood(choice: str):
+    made = FeatureChoice.from_plain(typed("train", f"features={choice}").features)
+    assert made.auto or made.declared
+
+
+@pytest.mark.parametrize("choice", choices("trainer"))
+def test_trainer_keys_are_lightnings_own(choice: str):
+    import lightning as L
+
+    node = typed("train", f"trainer={choice}").trainer
+    known = inspect.signature(L.Trainer.__init__).parameters
+    assert node.keys() - {"_target_"} <= known.keys()
+
+
+@pytest.mark.parametrize("group", ["loss", "label", "cleaning", "negatives", "scheduler"])
+def test_the_values_of_a_config_are_the_defaults_of_its_class(group: str):
+    own = {("label", "click"), ("label", "column")}  # choices that exist for another value
+    for choice in choices(group):
+        node = getattr(typed("train", f"{group}={choice}"), group)
+        if node.get("name") == "auto" or (group, choice) in own:
+            continue
+        target = config._locate(node["_target_"])
+        defaults = {k: p.default for k, p in inspect.signature(target).parameters.items()}
+        assert {k: v for k, v in node.items() if k != "_target_"} == defaults, f"{group}/{choice}"
+
+
+@pytest.mark.parametrize("choice", choices("model"))
+def test_a_model_config_shows_every_key_of_the_model(choice: str):
+    node = typed("train", f"model={choice}").model
+    keys = set(inspect.signature(TwoTower.__init__).parameters) - {"self", "schema"}
+    assert node.keys() - {"name"} == keys
+    config.check_types(TwoTower, node, "model")
+
+
+def test_the_dataclasses_and_conf_say_the_same_defaults():
+    cfg = typed("train")
+    assert cfg.loader == config.LoaderConfig()
+    assert cfg.eval == config.EvalConfig()
+    shown = typed("recommend", "run=x")
+    shown.run = None
+    assert {k: v for k, v in shown.__dict__.items() if k != "paths"} == {
+        k: v for k, v in config.RecommendConfig().__dict__.items() if k != "paths"
+    }
+
+
+LOSSES = [name for name in choices("loss") if name != "auto"]
+# Every model and every loss in each test run, the other pairs in the slow one.
+PAIRS = [
+    pytest.param(model, loss, marks=[] if model == "two_tower" or loss == "in_batch_softmax" else pytest.mark.slow)
+    for model in choices("model")
+    for loss in LOSSES
+]
+
+
+@pytest.mark.parametrize(("model", "loss"), PAIRS)
+def test_every_model_trains_under_every_loss(workplace: Workplace, demo_run: DemoRun, model: str, loss: str):
+    more = ["loader.history_length=5"] if model == "two_tower_history" else []
+    outcome = workplace.train(
+        f"model={model}", f"loss={loss}", "trainer.fast_dev_run=false", "trainer.max_epochs=1",
+        "trainer.limit_train_batches=2", "eval.baselines=[]", *more,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_names_what_it_needs_when_its_data_is_not_there(experiment: str, tmp_path: Path):
+    outcome = command(
+        "train.py",
+        f"experiment={experiment}",
+        f"paths.data_dir={tmp_path}",
+        f"paths.log_dir={tmp_path / 'logs'}",
+        KUAIREC_REAL=str(tmp_path / "nowhere"),
+    )
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.err
+    assert str(tmp_path) in outcome.message
+
+
+# --- README ----------------------------------------------------------------------------------------------------------
+
+
+def readme_commands() -> list[str]:
+    """Every `python <script>.py ...` of the README's code blocks, continued lines joined, comments left out."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, flags=re.DOTALL))
+    lines = blocks.replace("\\\n", " ").splitlines()
+    return [line.strip() for line in lines if re.match(r"\s*python (train|recommend|evaluate)\.py", line)]
+
+
+def words_of(line: str) -> tuple[str, list[str], bool]:
+    script, *words = shlex.split(line, comments=True)[1:]
+    return script.removesuffix(".py"), [w for w in words if w != "-m"], "-m" in words
+
+
+def test_the_readme_holds_the_commands_of_all_three_scripts():
+    found = {words_of(line)[0] for line in readme_commands()}
+    assert found == {"train", "recommend", "evaluate"}
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_every_command_of_the_readme_composes(line: str):
+    script, words, sweep = words_of(line)
+    if words == ["--help"]:
+        return
+    if sweep:
+        words = [word.split(",")[0] for word in words]
+    cfg = composed(script, *words)
+    if script == "evaluate" and "run" in [word.split("=")[0] for word in words]:
+        assert cfg.run  # its other settings come from the run
+        return
+    typed(script, *words)
+
+
+def runs(line: str) -> bool:
+    """Commands that need nothing but the repository."""
+    return not any(word in line for word in ("kuairec", "KuaiRec", "=views", "=train.csv", "experiment=", "--help"))
+
+
+@pytest.mark.slow
+def test_the_readmes_quickstart_runs(workplace: Workplace, demo_run: DemoRun, tmp_path: Path):
+    tiny = ["data.demo.scale=tiny", "eval.ks=[10,20]", "trainer.max_epochs=1"]
+    done = 0
+    for line in filter(runs, readme_commands()):
+        script, words, sweep = words_of(line)
+        if any(name in line for name in ("users=", "candidates=", "items=", "recommendations=")):
+            continue  # files of the reader
+        words = [re.sub(r"\b(DIR|RUN_A|RUN_B)\b|logs/train/\.\.\.", str(demo_run.directory), word) for word in words]
+        small = tiny if script == "train" else [] if script == "recommend" or "compare" in line else tiny[1:2]
+        if "baseline=" in line:
+            small = tiny[:2]
+        out = [f"output={tmp_path / str(done)}"] if script == "evaluate" else []
+        if script == "recommend":
+            out = [f"output={tmp_path / 'lists.parquet'}"]
+        paths = workplace.paths[1:] if script == "recommend" else workplace.paths
+        outcome: Outcome = command(f"{script}.py", *(["-m"] if sweep else []), *words, *small, *out, *paths)
+        assert outcome.code == 0, f"{line}\n{outcome.err}"
+        done += 1
+    assert done >= 6
