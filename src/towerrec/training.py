@@ -17,6 +17,7 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from towerrec.callbacks import Throughput
 from towerrec.choices import loss_node
@@ -90,6 +91,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     with _lightnings_words():
         trainer.fit(module, datamodule=data)
     seconds = time.perf_counter() - started
+    _log_settings(trainer, module)
     if trainer.interrupted:
         raise KeyboardInterrupt
     saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
@@ -113,6 +115,16 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
         },
     )
+
+
+def _log_settings(trainer: L.Trainer, module: RetrievalModule) -> None:
+    """Settings and the last validation figures into TensorBoard's table of hyper-parameters."""
+    known = {name: str(v) if isinstance(v, list) else v for name, v in module.hparams["settings"].items()}
+    figures = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/") or n == "train/loss"}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and figures:
+            logger.log_hyperparams(known, figures)
+            logger.finalize("success")
 
 
 def settings(cfg: TrainConfig, loss: Loss) -> dict[str, Any]:
