@@ -16,7 +16,7 @@ REAL = ROOT.parent / "shared" / "data" / "kuairec-real"
 pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real KuaiRec rows are not in {REAL}")
 
 
-def prepared(cache_dir, features):
+def prepared(cache_dir, features, **changes):
     source = Interactions(
         interactions=str(REAL / "watch_ratio_sample.csv"),
         users=str(REAL / "user_features.csv"),
