@@ -235,7 +235,8 @@ def _headline(module: RetrievalModule, loss: Loss, data: RetrievalDataModule) ->
     rows = len(data.prepared.store.rows("train"))
     return (
         f"model: {users} user and {items} item features, {parameters:,} parameters; loss {loss.name} on "
-        f"{loss.rows} of {rows:,} training rows, watching {loss.monitor}"
+        f"{loss.rows} of {rows:,} training rows, "
+        + (f"watching {loss.monitor}" if data.prepared.store.num_rows("val") else "no validation rows")
     )
 
 
