@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from towerrec import judging, recommending
+from towerrec import comparing, judging, recommending
 from towerrec.choices import split_node
 from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, build, output_dir
 from towerrec.data.catalogue import load_catalogue, save_catalogue
@@ -66,10 +66,10 @@ def recommend(cfg: RecommendConfig) -> None:
 def evaluate(cfg: EvaluateConfig) -> None:
     """Judge a run, a list file or a baseline, or compare several judgements user by user."""
     if cfg.compare is not None:
-        table = judging.compare(cfg.compare, num_resamples=cfg.eval.num_resamples, seed=cfg.seed)
+        table = comparing.compare(cfg.compare, num_resamples=cfg.eval.num_resamples, seed=cfg.seed)
         directory = Path(cfg.output) if cfg.output is not None else output_dir() / "evaluation"
-        judging.write_comparison(table, directory)
-        log.info(f"{judging.comparison_text(table)}{directory / 'comparison.parquet'}")
+        comparing.write_comparison(table, directory)
+        log.info(f"{comparing.comparison_text(table)}{directory / 'comparison.parquet'}")
         return
     run = None if cfg.run is None else RunDirectory.open(cfg.run)
     directory = output_dir() / "evaluation" if run is None else run.evaluation
