@@ -7,9 +7,9 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from planted import Planted, module_of, train_loader, trainer_of, val_loaders  # noqa: E402
+from planted import Planted, module_of, train_loader, trainer_of, val_loaders
 
-from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss  # noqa: E402
+from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss
 
 pytestmark = [
     pytest.mark.gpu,
