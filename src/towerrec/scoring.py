@@ -112,10 +112,12 @@ class TowerScores:
         parts = []
         for on_cpu in loader:
             b = on_cpu.to(self.device)
+            user_G, user_B = torch.unique(b.user_idx, return_inverse=True)
+            item_G, item_B = torch.unique(b.item_idx, return_inverse=True)
             users = self.model.user_vectors(
-                self._users.gather(b.user_idx), context=b.user_context, history_RH=b.history
+                self._users.gather(user_G), context=b.user_context, history_RH=b.history, at_R=user_B
             )
-            items = self.model.item_vectors(self._items.gather(b.item_idx), context=b.item_context)
+            items = self.model.item_vectors(self._items.gather(item_G), context=b.item_context, at_R=item_B)
             parts.append(score(users, items).float().cpu())
         return torch.cat(parts) if parts else torch.zeros(0)
 
