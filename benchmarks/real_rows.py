@@ -47,9 +47,10 @@ def main() -> None:
     labels = _small_labels(arguments.work)
     results: dict[str, Any] = {"conditions": conditions(), "tasks": {}}
     for task in arguments.tasks:
-        runs, figures, goals = TASKS[task]
-        seeds = [_mean([_train(o, seed, labels, arguments.work, figures) for o in runs]) for seed in arguments.seeds]
-        results["tasks"][task] = {"goals": goals, "seeds": arguments.seeds, "runs": seeds, "mean": _mean(seeds)}
+        parts, figures, goals = TASKS[task]
+        runs = {s: [_train(o, s, labels, arguments.work, figures) for o in parts] for s in arguments.seeds}
+        means = [_mean(run) for run in runs.values()]
+        results["tasks"][task] = {"goals": goals, "mean": _mean(means), "runs_by_seed": runs}
         print(task, results["tasks"][task]["mean"], "goal", goals, flush=True)
     print(json.dumps(results, indent=2))
     if arguments.json:
