@@ -33,3 +33,10 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
     labels = prepared.store.rows("train").label
     name = "BCE" if float(labels.min()) < float(labels.max()) else "InBatchSoftmax"
     return {"_target_": f"towerrec.nn.losses.{name}"}
+
+
+def batch_size(num_rows: int) -> int:
+    """Rows per step that `loader.batch_size=null` stands for: a power of two that gives an epoch at least 64 steps,
+    between 128 and 4,096."""
+    most = max(num_rows // 64, 1)
+    return min(max(1 << (most.bit_length() - 1), 128), 4096)

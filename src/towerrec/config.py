@@ -38,14 +38,14 @@ class LoaderConfig:
     """Batches.
 
     Args:
-        batch_size: Training rows per step and device.
+        batch_size: Training rows per step and device; null: 4,096, less on a small log (`choices.batch_size`).
         eval_users: Users ranked at once in validation.
         eval_rows: Rows predicted at once in validation.
         history_length: Recent positives of the user handed to the model (0: none; models that read a history set it).
         resident: Keep the rows on the training device; `null` decides by the free memory.
     """
 
-    batch_size: int = 4096
+    batch_size: int | None = None
     eval_users: int = 1024
     eval_rows: int = 65536
     history_length: int = 0
@@ -174,7 +174,9 @@ def train_config(cfg: DictConfig) -> TrainConfig:
     config = _typed(cfg, TrainConfig)
     _check_eval(config.eval)
     for name in ("batch_size", "eval_users", "eval_rows"):
-        _at_least_one(f"loader.{name}", getattr(config.loader, name))
+        size = getattr(config.loader, name)
+        if size is not None:
+            _at_least_one(f"loader.{name}", size)
     if config.loader.history_length < 0:
         raise ValueError(f"loader.history_length must be 0 or more, got {config.loader.history_length}")
     return config

@@ -86,7 +86,7 @@ def evaluate(cfg: EvaluateConfig) -> None:
 
 def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
     """The log as loaders; prepared on first use, from the cache where nothing has changed."""
-    loader = cfg.loader.__dict__ if isinstance(cfg, TrainConfig) else {}
+    loader = {k: v for k, v in cfg.loader.__dict__.items() if v is not None} if isinstance(cfg, TrainConfig) else {}
     return RetrievalDataModule(
         source=build(cfg.data, "data"),
         cleaning=build(cfg.cleaning, "cleaning"),

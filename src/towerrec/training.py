@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from towerrec.callbacks import Throughput
-from towerrec.choices import loss_node
+from towerrec.choices import batch_size, loss_node
 from towerrec.config import TrainConfig, build, check_types
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import invert
@@ -68,6 +68,9 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     prepared = data.prepared
     loss: Loss = build(loss_node(cfg.loss, prepared), "loss")
     data.hparams["rows"] = loss.rows
+    if cfg.loader.batch_size is None:
+        cfg.loader.batch_size = batch_size(_num_rows(data, loss))
+    data.hparams["batch_size"] = cfg.loader.batch_size
     check_types(TwoTower, cfg.model, "model")
     torch.manual_seed(cfg.seed)
     module = RetrievalModule(
@@ -167,7 +170,7 @@ def resident(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validat
         item_counts=prepared.store.item_counts("train", rule=prepared.positive if kept is not None else None),
         known=prepared.store.positives("train", prepared.positive),
         labels=LabelFacts(float(label.mean()), float(label.min()), float(label.max())),
-        batch_size=cfg.loader.batch_size,
+        batch_size=data.hparams["batch_size"],
         tasks=tasks,
         item_context=Moment().item_context(prepared, torch.device("cpu")),
         latest_history=latest,
@@ -220,6 +223,14 @@ def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool) -> list
                 keywords |= {"monitor": loss.monitor, "mode": loss.mode}
         built.append(build(keywords, f"callbacks.{name}"))
     return built
+
+
+def _num_rows(data: RetrievalDataModule, loss: Loss) -> int:
+    """Training rows that the loss reads."""
+    prepared = data.prepared
+    if loss.rows == "all":
+        return prepared.store.num_rows("train")
+    return int(prepared.store.item_counts("train", rule=prepared.positive).sum())
 
 
 def _cuts(ks: list[int], monitor: str) -> list[int]:
