@@ -108,6 +108,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "loss": loss.name,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
+            "batch_size": data.hparams["batch_size"],
             "seconds": round(seconds, 3),
             "rows_per_second": round(throughput.rows_per_s, 1),
             "parameters": sum(p.numel() for p in module.parameters()),
