@@ -89,7 +89,7 @@ def own_log(tmp_path: Path, *overrides: str, text: str = "user_id,item_id,liked\
         ("model.embedding_dim=big", ("model.embedding_dim must be a whole number, got 'big'",)),
         ("model.user_hidden=64", ("model.user_hidden must be a list",)),
         ("+model.feature_dims.tagz=4", ("did you mean 'tags'?",)),
-        ("model=two_tower_history", ("set loader.history_length",)),
+        ("model.history_dim=32", ("set loader.history_length",)),
         ("split=where", ("split=where needs split.train",)),
         ("split=given", ("split=given", "no column 'split'")),
         ("label.min_watch_ratio=two", ("label.min_watch_ratio must be a number",)),
