@@ -31,6 +31,9 @@ PLAY_DURATION_MS = "play_duration_ms"
 DURATION_MS = "duration_ms"
 MATRIX = "matrix"
 
+NO_TIMESTAMP = -(2**63)
+"""Stands in `timestamp_ms` where a row has no time."""
+
 SPLITS = ("train", "val", "test")
 
 Side = Literal["user", "item"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch import device as Device
 
-from towerrec.data.store import NO_TIMESTAMP
+from towerrec.schema import NO_TIMESTAMP
 
 # Rows searched at once: bounds the memory of the 64-bit intermediates.
 CHUNK = 1 << 20

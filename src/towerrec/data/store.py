@@ -18,10 +18,7 @@ from torch import device as Device
 
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
-from towerrec.schema import SPLITS
-
-NO_TIMESTAMP = -(2**63)
-"""Stands in `timestamp_ms` where a row has no time."""
+from towerrec.schema import NO_TIMESTAMP, SPLITS
 
 OPTIONAL = ("weight", "value")
 COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
