@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import device as Device
 
-from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
+from towerrec.nn.checks import check_one_of
+from towerrec.nn.missing import Hidden, MissingValues
+from towerrec.schema import FIRST, PAD, UNKNOWN, FeatureSpec
 
 
 @dataclass
@@ -78,8 +81,7 @@ class FeatureEncoder(nn.Module):
         init_std: float,
     ) -> None:
         super().__init__()
-        if pooling not in ("mean", "sum", "sqrt"):
-            raise ValueError(f"model.pooling must be mean, sum or sqrt, got {pooling!r}")
+        check_one_of("pooling", pooling, ("mean", "sum", "sqrt"))
         self.pooling = pooling
         self.specs = tuple(specs)
         self.width_of = {s.name: widths.get(s.name, width) for s in self.specs if s.kind in ("categorical", "multi")}
@@ -96,7 +98,16 @@ class FeatureEncoder(nn.Module):
         self.list_tables = nn.ParameterDict(
             {s.name: nn.Parameter(torch.empty(s.cardinality, self.width_of[s.name])) for s in self._of("multi")}
         )
+        self.missing = nn.ModuleDict({"table": self._missing(context=False), "context": self._missing(context=True)})
         self.reset_parameters(init_std)
+
+    def _missing(self, *, context: bool) -> MissingValues:
+        specs = [spec for spec in self.ordered if spec.context == context]
+        unknown: dict[int, list[int]] = {}
+        for spec in specs:
+            if spec.kind == "categorical":
+                unknown.setdefault(self.width_of[spec.name], []).append(self.offsets[spec.name] + UNKNOWN)
+        return MissingValues(unknown, [spec for spec in specs if spec.kind in ("numeric", "vector")])
 
     def _of(self, kind: str) -> tuple[FeatureSpec, ...]:
         return tuple(spec for spec in self.ordered if spec.kind == kind)
@@ -153,13 +164,22 @@ class FeatureEncoder(nn.Module):
             num_rows=num_rows,
         )
 
-    def without_context(self, packed: PackedFeatures, dropped_R: Tensor) -> PackedFeatures:
-        """Context features set to unknown in the rows of `dropped_R` (bool [R])."""
-        unknown = self.pack({}, context=True, num_rows=packed.num_rows, device=dropped_R.device)
-        keep = ~dropped_R[:, None]
-        index = {w: torch.where(keep, index_RF, unknown.index[w]) for w, index_RF in packed.index.items()}
-        dense = None if packed.dense_NX is None else packed.dense_NX * keep
-        return PackedFeatures(None, index, packed.lists, dense, packed.num_rows)
+    def hide(self, packed: PackedFeatures, hidden: Hidden, *, context: bool) -> PackedFeatures:
+        """Replace features by what a missing one is encoded as: the unknown value, an empty list, a zero.
+
+        Args:
+            packed: Of this encoder.
+            hidden: Which features are hidden in which row.
+            context: Whether the context features were packed or those of the table.
+        """
+        missing = cast(MissingValues, self.missing["context" if context else "table"])
+        return PackedFeatures(
+            id_N=packed.id_N,
+            index={w: missing.hide_index(index_RF, hidden, width=w) for w, index_RF in packed.index.items()},
+            lists={name: list_RL.masked_fill(hidden(1), PAD) for name, list_RL in packed.lists.items()},
+            dense_NX=None if packed.dense_NX is None else missing.hide_dense(packed.dense_NX, hidden),
+            num_rows=packed.num_rows,
+        )
 
     def forward(self, packed: PackedFeatures) -> Tensor:
         """Encoding [R, E]."""

@@ -6,38 +6,61 @@ Shape letters: N rows of a table, R rows encoded, E encoded width, D vector widt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from towerrec.nn.blocks import activation_of, hidden_layers
+from towerrec.nn.blocks import LayerSettings, activation_of
+from towerrec.nn.checks import check_share
 from towerrec.nn.embedding import FeatureEncoder, PackedFeatures, check_range
-from towerrec.nn.history import HistoryPool
+from towerrec.nn.history import History
 from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
 
 
+@dataclass(frozen=True)
+class InputDropout:
+    """Shares of what is hidden in training, so that a tower can do without.
+
+    Args:
+        id: Of rows whose id is replaced by unknown: prepares for rows without a known id.
+        feature: Of pairs of row and feature whose feature is replaced by what a missing one is encoded as.
+        context: Of rows whose whole context is replaced by unknown: prepares for requests without.
+
+    Raises:
+        ValueError: A share outside [0, 1).
+    """
+
+    id: float
+    feature: float
+    context: float
+
+    def __post_init__(self) -> None:
+        for name in ("id", "feature", "context"):
+            check_share(f"{name}_dropout", getattr(self, name))
+
+
 class Tower(nn.Module):
-    """Embeddings, hidden layers and a linear output; the id's own vector and bias are added to it.
+    """Embeddings, layers and a linear output; the id's own vector and bias are added to it.
 
     What it does depends on what it is given: ids alone are matrix factorisation, features alone a content model,
     both together a factorisation whose cold rows still have a vector.
 
+    The vector and the bias of the unknown id are zero and are never trained: a row whose id is not known has exactly
+    the vector of its features. Were they trained, unknown items that a loss takes for negatives would all be pushed
+    down together.
+
     Args:
         features: Features without the id.
         id_spec: The id feature, or None.
-        history: Pool of the user's history, or None.
+        history: Encoder of the user's history, or None; its vector enters the layers.
         embedding_dim: Width of the vector.
         feature_dim: Embedding width of a feature; `feature_dims` overrides it by name.
-        hidden: Widths of the hidden layers.
-        activation: See `blocks.ACTIVATIONS`.
-        norm: `none`, `layer` or `batch`.
-        dropout: Of the hidden layers.
+        layers: Between the embeddings and the output.
         output_activation: Whether the activation also follows the output layer.
         bias: Whether the tower gives a bias: one per id, plus a linear one from the features.
-        residual_id: Add the id's vector to the output; otherwise it enters the hidden layers like any feature.
-        id_dropout: Share of rows whose id is replaced by unknown in training: prepares for rows without a known id.
-        context_dropout: Share of rows whose context is replaced by unknown in training: prepares for requests without.
+        residual_id: Add the id's vector to the output; otherwise it enters the layers like any feature.
+        hides: What is hidden in training.
         pooling: Of list features, see `FeatureEncoder`.
         init_std: Standard deviation of initial embeddings.
     """
@@ -47,31 +70,27 @@ class Tower(nn.Module):
         features: Sequence[FeatureSpec],
         *,
         id_spec: FeatureSpec | None,
-        history: HistoryPool | None,
+        history: History | None,
         embedding_dim: int,
         feature_dim: int,
         feature_dims: Mapping[str, int],
-        hidden: Sequence[int],
-        activation: str,
-        norm: str,
-        dropout: float,
+        layers: LayerSettings,
         output_activation: bool,
         bias: bool,
         residual_id: bool,
-        id_dropout: float,
-        context_dropout: float,
+        hides: InputDropout,
         pooling: str,
         init_std: float,
     ) -> None:
         super().__init__()
-        self.embedding_dim, self.id_dropout, self.context_dropout = embedding_dim, id_dropout, context_dropout
+        self.embedding_dim, self.hides = embedding_dim, hides
         self.id_spec, self.residual_id, self.history = id_spec, residual_id, history
         self.features = FeatureEncoder(
             features, width=feature_dim, widths=feature_dims, pooling=pooling, init_std=init_std
         )
         self.reads_context = any(spec.context for spec in features)
         self.id_vectors = self.id_biases = None
-        width = self.features.out_width + (0 if history is None else history.table.shape[1])
+        width = self.features.out_width + (0 if history is None else history.width)
         if id_spec is not None:
             id_width = embedding_dim if residual_id else feature_dims.get(id_spec.name, feature_dim)
             width += 0 if residual_id else id_width
@@ -79,13 +98,12 @@ class Tower(nn.Module):
             self.id_biases = nn.Parameter(torch.zeros(id_spec.cardinality)) if bias else None
         self.layers = self.output = None
         if width:
-            self.layers = hidden_layers(width, hidden, activation=activation, norm=norm, dropout=dropout)
-            last = hidden[-1] if hidden else width
+            self.layers, last = layers.build(width)
             # One more output is the bias, so that both come from one matrix product.
             self.output = nn.Linear(last, embedding_dim + int(bias))
             nn.init.xavier_normal_(self.output.weight)
             nn.init.zeros_(self.output.bias)
-        self.output_activation = activation_of(activation)() if output_activation else None
+        self.output_activation = activation_of(layers.activation)() if output_activation else None
         self.bias = bias
 
     def pack(self, columns: Mapping[str, Tensor], *, num_rows: int, device: torch.device) -> PackedFeatures:
@@ -107,9 +125,10 @@ class Tower(nn.Module):
         """The context of interactions, absent columns unknown; in training some rows lose theirs."""
         device = next(self.parameters()).device
         packed = self.features.pack(context, context=True, num_rows=num_rows, device=device)
-        if self.training and self.context_dropout > 0.0:
-            packed = self.features.without_context(packed, torch.rand(num_rows, device=device) < self.context_dropout)
-        return packed
+        if self.training and self.hides.context > 0.0:
+            hidden_R1 = (torch.rand(num_rows, device=device) < self.hides.context)[:, None]
+            packed = self.features.hide(packed, lambda _: hidden_R1, context=True)
+        return self._without_some(packed, context=True)
 
     def forward(
         self,
@@ -133,8 +152,9 @@ class Tower(nn.Module):
             return values if at_R is None else values.index_select(0, at_R)
 
         num_rows = packed.num_rows if at_R is None else at_R.shape[0]
-        id_R = self._ids(None if packed.id_N is None else spread(packed.id_N))
-        inputs = [spread(self.features(packed))] if self.features.specs else []
+        inputs: list[Tensor] = []
+        if self.features.specs:
+            inputs.append(spread(self.features(self._without_some(packed, context=False))))
         if self.reads_context:
             inputs.append(self.features(self.pack_context(context or {}, num_rows=num_rows)))
         if self.history is not None:
@@ -143,30 +163,53 @@ class Tower(nn.Module):
         vector_RD: Tensor | None = None
         bias_R: Tensor | None = None
         if self.id_vectors is not None:
-            assert id_R is not None
-            id_vector = self.id_vectors.index_select(0, id_R)
+            assert packed.id_N is not None
+            id_vector, bias_R = self._of_ids(spread(packed.id_N))
             if self.residual_id:
                 vector_RD = id_vector
             else:
                 inputs.append(id_vector)
-            if self.id_biases is not None:
-                bias_R = self.id_biases.index_select(0, id_R)
         if self.output is not None:
-            assert self.layers is not None
-            out = self.output(self.layers(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]))
-            from_features = out[:, : self.embedding_dim]
-            if self.output_activation is not None:
-                from_features = self.output_activation(from_features)
+            from_features, feature_bias_R = self._of_inputs(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
             vector_RD = from_features if vector_RD is None else vector_RD + from_features
-            if self.bias:
-                bias_R = out[:, -1] if bias_R is None else bias_R + out[:, -1]
+            if feature_bias_R is not None:
+                bias_R = feature_bias_R if bias_R is None else bias_R + feature_bias_R
         assert vector_RD is not None, "TwoTower refuses towers without inputs"
         return vector_RD, bias_R
 
-    def _ids(self, id_R: Tensor | None) -> Tensor | None:
-        if id_R is not None and self.training and self.id_dropout > 0.0:
-            id_R = id_R.masked_fill(torch.rand(id_R.shape, device=id_R.device) < self.id_dropout, UNKNOWN)
-        return id_R
+    def _of_inputs(self, input_RE: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Vectors [R, D] and biases [R] of the encoded features."""
+        assert self.layers is not None and self.output is not None
+        out = self.output(self.layers(input_RE))
+        vector_RD = out[:, : self.embedding_dim]
+        if self.output_activation is not None:
+            vector_RD = self.output_activation(vector_RD)
+        return vector_RD, out[:, -1] if self.bias else None
+
+    def _of_ids(self, id_R: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Vectors and biases [R] of ids; in training some are unknown, and no gradient reaches those that are."""
+        assert self.id_vectors is not None
+        if self.training and self.hides.id > 0.0:
+            id_R = id_R.masked_fill(torch.rand(id_R.shape, device=id_R.device) < self.hides.id, UNKNOWN)
+        vector_RD = self.id_vectors.index_select(0, id_R)
+        bias_R = None if self.id_biases is None else self.id_biases.index_select(0, id_R)
+        if self.training:
+            known_R = id_R >= FIRST
+            vector_RD = torch.where(known_R[:, None], vector_RD, vector_RD.detach())
+            bias_R = None if bias_R is None else torch.where(known_R, bias_R, bias_R.detach())
+        return vector_RD, bias_R
+
+    def _without_some(self, packed: PackedFeatures, *, context: bool) -> PackedFeatures:
+        """In training, the features with some of them hidden."""
+        share = self.hides.feature
+        if not self.training or share == 0.0:
+            return packed
+        device = next(self.parameters()).device
+        return self.features.hide(
+            packed,
+            lambda num_features: torch.rand(packed.num_rows, num_features, device=device) < share,
+            context=context,
+        )
 
 
 def _id_table(cardinality: int, width: int, init_std: float) -> Tensor:

@@ -18,10 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from towerrec.nn.blocks import LayerSettings
+from towerrec.nn.checks import check_least, check_one_of, check_widths
 from towerrec.nn.embedding import PackedFeatures
-from towerrec.nn.history import HistoryPool
-from towerrec.nn.towers import Tower
-from towerrec.schema import ITEM_ID, USER_ID, FeatureSchema, FeatureTable, Side
+from towerrec.nn.history import History
+from towerrec.nn.history_encoders import user_history
+from towerrec.nn.towers import InputDropout, Tower
+from towerrec.schema import ITEM_ID, USER_ID, FeatureSchema, FeatureSpec, FeatureTable, Side
 
 
 class TwoTower(nn.Module):
@@ -39,6 +42,11 @@ class TwoTower(nn.Module):
         activation: `relu`, `gelu`, `silu`, `tanh` or `none`.
         norm: `none`, `layer` or `batch`, before each activation. Batch statistics are over the distinct rows.
         dropout: Of the hidden layers.
+        residual: Add the input of every hidden layer to its output, through a matrix where their widths differ.
+        user_cross: Cross layers (DCN-v2) of the user tower, 0 for none.
+        item_cross: The same of the item tower.
+        cross_rank: Rank of their matrices; None keeps them whole.
+        cross_structure: `stacked`: the hidden layers read what the cross layers give; `parallel`: both read the input.
         output_activation: Whether the activation also follows the output layers.
         residual_id: Add the id's own vector to the output; otherwise the id is a feature of width `feature_dim`.
         user_bias: A bias per user: from the id and linearly from the features.
@@ -48,14 +56,23 @@ class TwoTower(nn.Module):
         scale: Initial factor of the cosine.
         learn_scale: Whether that factor is learned.
         id_dropout: Share of rows whose id is hidden in training, for rows whose id is not known later.
+        feature_dropout: Share of pairs of row and feature whose feature is hidden in training, for missing features.
         context_dropout: Share of rows whose context is hidden in training, for requests without a context.
         pooling: Embeddings of a list feature: `mean`, `sum` or `sqrt`.
-        history_dim: Width of the embeddings of the user's history, 0 for none (needs `loader.history_length`).
+        history: How the user's history becomes a vector: `mean`, `recency` (a mean that weighs recent items more, as
+            learned), `attention` (learned queries) or `transformer`; see `history_encoders`.
+        history_dim: Width of the history's embeddings and vector, 0 for none (needs `loader.history_length`).
+        history_shared: Embed the history by the item tower's id vectors, not by a table of its own.
+        history_heads: Heads of `attention` and `transformer`.
+        history_layers: Layers of `transformer`.
+        history_positions: Positions that `attention` and `transformer` tell apart; older ones share the last.
         history_dropout: Share of the history hidden in training.
+        history_layer_dropout: Of the layers of `transformer`.
         init_std: Standard deviation of the initial embeddings.
 
     Raises:
-        ValueError: A value out of its range, an unknown feature in `feature_dims`, a tower without any input.
+        ValueError: A value out of its range, an unknown feature in `feature_dims`, a tower without any input, a shared
+            history whose width is not that of the ids' vectors.
     """
 
     def __init__(
@@ -72,6 +89,11 @@ class TwoTower(nn.Module):
         activation: str = "relu",
         norm: str = "none",
         dropout: float = 0.0,
+        residual: bool = False,
+        user_cross: int = 0,
+        item_cross: int = 0,
+        cross_rank: int | None = None,
+        cross_structure: str = "stacked",
         output_activation: bool = False,
         residual_id: bool = True,
         user_bias: bool = True,
@@ -81,38 +103,40 @@ class TwoTower(nn.Module):
         scale: float = 1.0,
         learn_scale: bool = True,
         id_dropout: float = 0.0,
+        feature_dropout: float = 0.0,
         context_dropout: float = 0.1,
         pooling: str = "mean",
+        history: str = "mean",
         history_dim: int = 0,
+        history_shared: bool = False,
+        history_heads: int = 2,
+        history_layers: int = 1,
+        history_positions: int = 64,
         history_dropout: float = 0.0,
+        history_layer_dropout: float = 0.0,
         init_std: float = 0.05,
     ) -> None:
         super().__init__()
-        if similarity not in ("dot", "cosine"):
-            raise ValueError(f"model.similarity must be dot or cosine, got {similarity!r}")
+        check_one_of("similarity", similarity, ("dot", "cosine"))
         if scale <= 0.0:
             raise ValueError(f"model.scale must be above 0, got {scale}")
-        for key, width, least in (
+        for key, value, least in (
             ("embedding_dim", embedding_dim, 1),
             ("feature_dim", feature_dim, 1),
+            ("user_cross", user_cross, 0),
+            ("item_cross", item_cross, 0),
             ("history_dim", history_dim, 0),
         ):
-            if width < least:
-                raise ValueError(f"model.{key} must be at least {least}, got {width}")
-        for key, share in (("id_dropout", id_dropout), ("context_dropout", context_dropout)):
-            if not 0.0 <= share < 1.0:
-                raise ValueError(f"model.{key} must be in [0, 1), got {share}")
+            check_least(key, value, least)
         self.schema, self.similarity = schema, similarity
         widths = dict(feature_dims or {})
-        _check_widths(widths, schema)
+        check_widths(widths, schema)
+        hides = InputDropout(id=id_dropout, feature=feature_dropout, context=context_dropout)
 
-        def tower(side: Side, hidden: Sequence[int], bias: bool, history: HistoryPool | None) -> Tower:
-            id_name = USER_ID if side == "user" else ITEM_ID
-            specs = schema.side(side)
-            ids = [spec for spec in specs if spec.name == id_name] if use_ids else []
-            features = [spec for spec in specs if spec.name != id_name] if use_features else []
+        def tower(side: Side, hidden: Sequence[int], cross: int, bias: bool, history: History | None) -> Tower:
+            ids, features = _inputs(schema, side, use_ids=use_ids, use_features=use_features)
             if not ids and not features and history is None:
-                given = [spec.name for spec in specs] or "no features"
+                given = [spec.name for spec in schema.side(side)] or "no features"
                 raise ValueError(
                     f"the {side} tower has no input: the schema gives it {given}, with model.use_ids={use_ids} and "
                     f"model.use_features={use_features}; choose other features or another model"
@@ -124,24 +148,42 @@ class TwoTower(nn.Module):
                 embedding_dim=embedding_dim,
                 feature_dim=feature_dim,
                 feature_dims=widths,
-                hidden=hidden,
-                activation=activation,
-                norm=norm,
-                dropout=dropout,
+                layers=LayerSettings(
+                    hidden=hidden,
+                    activation=activation,
+                    norm=norm,
+                    dropout=dropout,
+                    residual=residual,
+                    cross=cross,
+                    cross_rank=cross_rank,
+                    cross_structure=cross_structure,
+                ),
                 output_activation=output_activation,
                 bias=bias,
                 residual_id=residual_id,
-                id_dropout=id_dropout,
-                context_dropout=context_dropout,
+                hides=hides,
                 pooling=pooling,
                 init_std=init_std,
             )
 
-        pool = None
+        liked = None
         if history_dim:
-            pool = HistoryPool(schema.num_items, width=history_dim, dropout=history_dropout, init_std=init_std)
-        self.user_tower = tower("user", user_hidden, user_bias, pool)
-        self.item_tower = tower("item", item_hidden, item_bias, None)
+            liked = user_history(
+                schema.num_items,
+                encoder=history,
+                width=history_dim,
+                heads=history_heads,
+                layers=history_layers,
+                positions=history_positions,
+                shared=history_shared,
+                dropout=history_dropout,
+                layer_dropout=history_layer_dropout,
+                init_std=init_std,
+            )
+        self.user_tower = tower("user", user_hidden, user_cross, user_bias, liked)
+        self.item_tower = tower("item", item_hidden, item_cross, item_bias, None)
+        if liked is not None and history_shared:
+            liked.share(_id_vectors(self.item_tower, history_dim))
         self.global_bias = nn.Parameter(torch.zeros(())) if global_bias else None
         self.log_scale = None
         if similarity == "cosine":
@@ -157,10 +199,19 @@ class TwoTower(nn.Module):
         return next(self.parameters()).device
 
     def pack(self, side: Side, table: FeatureTable) -> PackedFeatures:
-        """Check and lay out a whole feature table once, to be gathered from in every step."""
+        """Check and lay out a whole feature table once, to be gathered from in every step.
+
+        A shared history learns from the item table which row has which id.
+        """
         tower = self.user_tower if side == "user" else self.item_tower
         device = next(iter(table.columns.values())).device if table.columns else self.device
-        return tower.pack(table.columns, num_rows=table.num_rows, device=device)
+        packed = tower.pack(table.columns, num_rows=table.num_rows, device=device)
+        history = self.user_tower.history
+        # Further items may be appended to the table, and some may be packed alone: neither is in any history.
+        if side == "item" and history is not None and history.shared and table.num_rows >= self.schema.num_items:
+            assert packed.id_N is not None
+            history.learn_ids(packed.id_N)
+        return packed
 
     def user_vectors(
         self,
@@ -249,14 +300,25 @@ def _num_rows(features: Mapping[str, Tensor]) -> int:
     return next(iter(features.values())).shape[0]
 
 
-def _check_widths(widths: Mapping[str, int], schema: FeatureSchema) -> None:
-    embedded = [spec.name for spec in schema.features if spec.kind in ("categorical", "multi")]
-    for name, width in widths.items():
-        if name not in embedded:
-            near = difflib.get_close_matches(name, embedded, n=1)
-            raise ValueError(
-                f"model.feature_dims names {name!r}, which is no embedded feature of the schema"
-                + (f": did you mean {near[0]!r}?" if near else "")
-            )
-        if width < 1:
-            raise ValueError(f"model.feature_dims: the width of {name!r} must be at least 1, got {width}")
+def _inputs(
+    schema: FeatureSchema, side: Side, *, use_ids: bool, use_features: bool
+) -> tuple[list[FeatureSpec], list[FeatureSpec]]:
+    """The id (or nothing) and the other features of one tower."""
+    specs, id_name = schema.side(side), USER_ID if side == "user" else ITEM_ID
+    ids = [spec for spec in specs if spec.name == id_name] if use_ids else []
+    return ids, [spec for spec in specs if spec.name != id_name] if use_features else []
+
+
+def _id_vectors(item_tower: Tower, width: int) -> nn.Parameter:
+    vectors = item_tower.id_vectors
+    if vectors is None:
+        raise ValueError(
+            "model.history_shared needs the items' ids: set model.use_ids=true and keep the feature item_id, or set "
+            "model.history_shared=false"
+        )
+    if vectors.shape[1] != width:
+        raise ValueError(
+            f"with model.history_shared the history has the width of the items' id vectors: set model.history_dim="
+            f"{vectors.shape[1]}, got {width}"
+        )
+    return vectors
