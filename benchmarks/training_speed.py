@@ -83,7 +83,7 @@ def measure(name: str, batch: int, args: argparse.Namespace) -> dict[str, object
         scheduler=Constant(),
     )
     facts = LabelFacts(float(rows.label.mean()), 0.0, 1.0)
-    module.attach(Resident(users, items, counts, known, facts, batch, {"val": RankingTask(known)}))
+    module.attach(Resident(users, items, counts, known, facts, tasks={"val": RankingTask(known)}))
     loader = BatchLoader(rows, batch_size=batch, shuffle=True, kind=kind, positive="> 0")
     rates = EpochRates()
     trainer = L.Trainer(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from towerrec.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from towerrec.nn.losses import Prediction
 from towerrec.nn.two_tower import TwoTower, build_two_tower
 from towerrec.schema import FeatureSchema
 
@@ -22,6 +23,7 @@ class CheckpointMeta:
     Attributes:
         fingerprint: Of the feature schema.
         loss: Name of the loss it was trained with.
+        prediction: How its scores become labels; None where they only order.
         epoch: Epochs that were finished.
         step: Optimiser steps that were made.
         settings: What the run kept, plain builtins.
@@ -29,6 +31,7 @@ class CheckpointMeta:
 
     fingerprint: str
     loss: str
+    prediction: Prediction | None
     epoch: int
     step: int
     settings: dict[str, Any]
@@ -72,11 +75,18 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
     meta = CheckpointMeta(
         fingerprint=ours["fingerprint"],
         loss=ours["loss"],
+        prediction=_prediction(ours),
         epoch=int(content["epoch"]),
         step=int(content["global_step"]),
         settings=ours["settings"],
     )
     return model.eval(), meta
+
+
+def _prediction(ours: dict[str, Any]) -> Prediction | None:
+    if "prediction" not in ours:  # written before a loss could have a calibration of its own
+        return Prediction(ours["loss"]) if ours["loss"] in ("mse", "bce") else None
+    return None if ours["prediction"] is None else Prediction(**ours["prediction"])
 
 
 def _read(path: Path) -> dict[str, Any]:

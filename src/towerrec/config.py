@@ -41,6 +41,8 @@ class LoaderConfig:
         batch_size: Training rows per step and device; null: 4,096, less on a small log (`choices.batch_size`).
         eval_users: Users ranked at once in validation.
         eval_rows: Rows predicted at once in validation.
+        micro_batch: Rows of a batch that pass a tower at once, which bounds the memory of large batches
+            (`nn.encoder.TableEncoder`); null: all.
         history_length: Recent positives of the user handed to the model (0: none; models that read a history set it).
         resident: Keep the rows on the training device; `null` decides by the free memory.
     """
@@ -48,6 +50,7 @@ class LoaderConfig:
     batch_size: int | None = None
     eval_users: int = 1024
     eval_rows: int = 65536
+    micro_batch: int | None = None
     history_length: int = 0
     resident: bool | None = None
 
@@ -173,7 +176,7 @@ def train_config(cfg: DictConfig) -> TrainConfig:
     """The typed, checked config of `train.py`."""
     config = _typed(cfg, TrainConfig)
     _check_eval(config.eval)
-    for name in ("batch_size", "eval_users", "eval_rows"):
+    for name in ("batch_size", "micro_batch", "eval_users", "eval_rows"):
         size = getattr(config.loader, name)
         if size is not None:
             _at_least_one(f"loader.{name}", size)
@@ -261,12 +264,24 @@ def build(node: Mapping[str, Any], where: str, /, **more: Any) -> Any:
     located = _locate(target)
     _check_keywords(located, {**plain, **more}, where)
     check_types(located, plain, where)
+    _check_inner(plain, where)
     try:
         return instantiate(plain, _convert_="all", **more)
     except InstantiationException as error:
         if error.__cause__ is None:
             raise
         raise error.__cause__ from None
+
+
+def _check_inner(values: Mapping[str, Any], where: str) -> None:
+    """The same checks for objects inside an object, such as the parts of a loss."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            if isinstance(value.get("_target_"), str):
+                located = _locate(value["_target_"])
+                _check_keywords(located, value, f"{where}.{key}")
+                check_types(located, value, f"{where}.{key}")
+            _check_inner(value, f"{where}.{key}")
 
 
 def _check_keywords(target: Callable[..., Any], keywords: Mapping[str, Any], where: str) -> None:

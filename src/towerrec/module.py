@@ -6,7 +6,7 @@ Shape letters: B rows or users of a batch, I items, K length of the ranked lists
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import lightning as L
@@ -54,10 +54,12 @@ class Resident:
     Attributes:
         users: Encoded users.
         items: Encoded items.
-        item_counts: Training rows (of the kind the loss reads) of every item, [I].
+        item_counts: Training rows (of the kind that objectives over a batch read) of every item, [I].
         known: Training positives of every user.
         labels: Facts about the training labels (of the rows the loss reads).
-        batch_size: Rows of a training batch.
+        positive: Rule of a positive.
+        views: Training rows of every item, [I], where the negatives need `views`.
+        skips: Items shown to each user and never positive in training, where the negatives need `skips`.
         tasks: What is ranked in which stage, by `val` and `test`.
         item_context: Context of every item when validation asks for lists, for instance its age then.
         latest_history: `latest_history(user_idx_B) -> history_BH`, for models that read a history.
@@ -69,7 +71,9 @@ class Resident:
     item_counts: Tensor
     known: UserItems
     labels: LabelFacts
-    batch_size: int
+    positive: str = "> 0"
+    views: Tensor | None = None
+    skips: UserItems | None = None
     tasks: dict[str, RankingTask] = field(default_factory=dict)
     item_context: dict[str, Tensor] = field(default_factory=dict)
     latest_history: Callable[[Tensor], Tensor] | None = None
@@ -93,6 +97,7 @@ class RetrievalModule(L.LightningModule):
         seed: Of dropout and sampling: every epoch starts from (seed, epoch), so a resumed run equals an uninterrupted
             one.
         settings: Plain builtins that are logged as hyper-parameters and kept in the checkpoint.
+        micro_batch: Rows that pass a tower at once, see `TableEncoder`; None: the whole batch.
     """
 
     def __init__(
@@ -107,6 +112,7 @@ class RetrievalModule(L.LightningModule):
         ks: Sequence[int] = (10, 20, 50, 100),
         seed: int = 0,
         settings: Mapping[str, Any] | None = None,
+        micro_batch: int | None = None,
     ) -> None:
         super().__init__()
         plain = {"schema": schema, "model": model, "settings": dict(settings or {})}
@@ -115,7 +121,7 @@ class RetrievalModule(L.LightningModule):
         self.loss = loss
         self.negatives = negatives
         self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
-        self.ks, self.seed = tuple(ks), seed
+        self.ks, self.seed, self.micro_batch = tuple(ks), seed, micro_batch
         self.ranking = RankingMetrics(self.ks, self.model.schema.num_items)
         self.errors, self.raw_errors = ErrorMetrics(), ErrorMetrics()
         self.row_loss = MeanMetric()
@@ -127,8 +133,10 @@ class RetrievalModule(L.LightningModule):
         """Hand over the log: before `trainer.fit`, `trainer.validate` and `trainer.test`.
 
         Raises:
-            ValueError: The loss cannot learn from these labels, or a table does not fit the schema.
+            ValueError: The loss cannot learn from these labels or has no use for these negatives, or a table does not
+                fit the schema.
         """
+        self.negatives.check([objective.compares for objective in self.loss.objectives], self.loss.name)
         self.loss.check(resident.labels, negatives_per_row=self.negatives.per_row)
         self._resident = resident
         self._scorer = BatchScorer(
@@ -137,8 +145,11 @@ class RetrievalModule(L.LightningModule):
             items=resident.items,
             item_counts=resident.item_counts,
             known=resident.known,
-            batch_size=resident.batch_size,
             negatives=self.negatives,
+            views=resident.views,
+            skips=resident.skips,
+            positive=resident.positive,
+            micro_batch=self.micro_batch,
         )
 
     @property
@@ -174,6 +185,7 @@ class RetrievalModule(L.LightningModule):
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
         self._loss_sum = torch.zeros((), device=self.device)
+        self.negatives.start_epoch()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss: Tensor = self.loss(self.scorer.scored(batch, self.loss), self.scorer.known)
@@ -191,9 +203,8 @@ class RetrievalModule(L.LightningModule):
     def on_train_epoch_end(self) -> None:
         if self.model.log_scale is not None:
             self.log("train/scale", self.model.log_scale.detach().exp())
-        temperature = getattr(self.loss, "temperature", None)
-        if temperature is not None:
-            self.log("train/temperature", temperature.detach())
+        for name, value in self.loss.learned().items():
+            self.log(f"train/{name}", value)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # Lightning would take a dataclass apart and copy it field by field, even where all of it is there already.
@@ -257,11 +268,12 @@ class RetrievalModule(L.LightningModule):
         self.ranking.update(lists.items, hits_BK, task.relevant.counts[user_idx_B])
 
     def _predict(self, batch: Batch) -> None:
-        if self.loss.compares != "rows" or len(batch) == 0:
+        predictor = self.loss.predictor
+        if predictor is None or len(batch) == 0:
             return
-        scored = self.scorer.scored_rows(batch)
-        self.row_loss.update(self.loss(scored, self.scorer.known), weight=batch.weight.sum())
-        predicted_B = self.loss.predict(scored.score_B.float())
+        scored = self.loss.calibrated(self.scorer.scored_rows(batch))
+        self.row_loss.update(predictor(scored, self.scorer.known), weight=batch.weight.sum())
+        predicted_B = predictor.predict(scored.score_B.float())
         self.errors.update(predicted_B, batch.label)
         inverse = self.resident.inverse
         if inverse is not None:
@@ -280,12 +292,13 @@ class RetrievalModule(L.LightningModule):
     # -- checkpoint ----------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        schema = self.model.schema
+        schema, prediction = self.model.schema, self.loss.prediction()
         checkpoint[CHECKPOINT_KEY] = {
             "version": CHECKPOINT_VERSION,
             "schema": schema.to_dict(),
             "fingerprint": schema.fingerprint,
             "model": self.hparams["model"],
             "loss": self.loss.name,
+            "prediction": None if prediction is None else asdict(prediction),
             "settings": self.hparams["settings"],
         }

@@ -79,6 +79,14 @@ class UserItems:
         mask_BI[row, item] = True
         return mask_BI
 
+    def without(self, other: UserItems) -> UserItems:
+        """The lists less what stands in those of `other`, which are of the same users and items."""
+        user = torch.repeat_interleave(torch.arange(self.num_users), self.counts)
+        other_user = torch.repeat_interleave(torch.arange(other.num_users), other.counts)
+        keys, gone = user * self.num_items + self.items, other_user * self.num_items + other.items
+        kept = ~torch.isin(keys, gone, assume_unique=True)
+        return UserItems.from_pairs(user[kept], self.items[kept], num_users=self.num_users, num_items=self.num_items)
+
     def resized(self, *, num_users: int, num_items: int) -> UserItems:
         """The same lists in larger tables: new users have empty lists, new items stand in none."""
         assert num_users >= self.num_users and num_items >= self.num_items

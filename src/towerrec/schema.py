@@ -168,6 +168,18 @@ class Batch:
     def __len__(self) -> int:
         return self.user_idx.shape[0]
 
+    def take(self, row_b: Tensor) -> Batch:
+        """Some of the rows, by their places int64 [b]."""
+        return Batch(
+            user_idx=self.user_idx[row_b],
+            item_idx=self.item_idx[row_b],
+            label=self.label[row_b],
+            weight=self.weight[row_b],
+            user_context={name: column[row_b] for name, column in self.user_context.items()},
+            item_context={name: column[row_b] for name, column in self.item_context.items()},
+            history=None if self.history is None else self.history[row_b],
+        )
+
     def to(self, device: Device | str, non_blocking: bool = False) -> Batch:
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=non_blocking)

@@ -26,6 +26,7 @@ from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import invert
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import LabelFacts, Loss
+from towerrec.nn.negatives import Negatives
 from towerrec.nn.two_tower import TwoTower
 from towerrec.positive import positive_mask
 from towerrec.protocol import protocol
@@ -83,9 +84,10 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
         ks=_cuts(cfg.eval.ks, loss.monitor),
         seed=cfg.seed,
         settings=settings(cfg, loss),
+        micro_batch=cfg.loader.micro_batch,
     )
     validated = prepared.store.num_rows("val") > 0
-    module.attach(resident(cfg, data, loss, validated=validated))
+    module.attach(resident(cfg, data, loss, module.negatives, validated=validated))
     throughput = Throughput()
     callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
     trainer = _trainer(cfg, callbacks, directory)
@@ -146,7 +148,9 @@ def settings(cfg: TrainConfig, loss: Loss) -> dict[str, Any]:
     }
 
 
-def resident(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validated: bool) -> Resident:
+def resident(
+    cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, negatives: Negatives, *, validated: bool
+) -> Resident:
     """What the module keeps of the log: tables, counts, and what validation ranks against."""
     prepared = data.prepared
     rows = prepared.store.rows("train")
@@ -165,13 +169,18 @@ def resident(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validat
     latest = None
     if cfg.loader.history_length > 0:
         latest = partial(data.history.latest, length=cfg.loader.history_length)
+    store = prepared.store
+    known = store.positives("train", prepared.positive)
+    compared = next((part.rows for part in loss.objectives if part.compares == "batch"), loss.rows)
     return Resident(
         users=prepared.users,
         items=prepared.items,
-        item_counts=prepared.store.item_counts("train", rule=prepared.positive if kept is not None else None),
-        known=prepared.store.positives("train", prepared.positive),
+        item_counts=store.item_counts("train", rule=prepared.positive if compared == "positives" else None),
+        known=known,
         labels=LabelFacts(float(label.mean()), float(label.min()), float(label.max())),
-        batch_size=data.hparams["batch_size"],
+        positive=prepared.positive,
+        views=store.item_counts("train") if "views" in negatives.needs else None,
+        skips=store.seen("train").without(known) if "skips" in negatives.needs else None,
         tasks=tasks,
         item_context=Moment().item_context(prepared, torch.device("cpu")),
         latest_history=latest,

@@ -94,8 +94,8 @@ def module_of(
     optimizer: OptimizerSettings | None = None,
     scheduler: Schedule | None = None,
     model: dict[str, Any] | None = None,
-    batch_size: int = 256,
     seed: int = 0,
+    micro_batch: int | None = None,
 ) -> RetrievalModule:
     loss = BCE() if loss is None else loss
     torch.manual_seed(seed)
@@ -109,10 +109,12 @@ def module_of(
         ks=[10],
         seed=seed,
         settings={"name": "planted"},
+        micro_batch=micro_batch,
     )
     rows = planted.train
     kept = rows.label if loss.rows == "all" else rows.label[rows.label > 0]
-    items = rows.item_idx if loss.rows == "all" else rows.item_idx[rows.label > 0]
+    compared = next((part.rows for part in loss.objectives if part.compares == "batch"), loss.rows)
+    items = rows.item_idx if compared == "all" else rows.item_idx[rows.label > 0]
     users_table, items_table = tables_of()
     resident = Resident(
         users=users_table,
@@ -120,7 +122,8 @@ def module_of(
         item_counts=torch.bincount(items, minlength=NUM_ITEMS),
         known=pairs_of(rows),
         labels=LabelFacts(float(kept.mean()), float(kept.min()), float(kept.max())),
-        batch_size=batch_size,
+        views=torch.bincount(rows.item_idx, minlength=NUM_ITEMS),
+        skips=pairs_of(rows, None).without(pairs_of(rows)),
         tasks={"val": RankingTask(pairs_of(planted.held_out), exclude=pairs_of(rows, None))},
     )
     module.attach(resident)

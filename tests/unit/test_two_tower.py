@@ -51,7 +51,6 @@ def scorer_of(model: TwoTower, negatives: Negatives | None = None) -> BatchScore
         items=items,
         item_counts=torch.ones(NUM_ITEMS),
         known=known,
-        batch_size=40,
         negatives=negatives or NoNegatives(),
     )
 

@@ -1,41 +1,49 @@
-"""From a batch of indices to what the loss reads: rows gathered from resident tables, encoded once each.
+"""From a batch of indices to what the loss reads: the rows, their negatives and candidates, encoded once each.
 
 Shape letters: B rows of a batch, G groups (distinct users, or rows), C candidates, I items, V width of the vectors,
-N rows of a table.
+M items drawn for each row.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from towerrec.nn.embedding import PackedFeatures
+from towerrec.nn.encoder import TableEncoder
 from towerrec.nn.losses import Loss, Scored
-from towerrec.nn.negatives import Candidates, KnownPairs, Negatives, distinct, log_q
+from towerrec.nn.negatives import (
+    Candidates,
+    KnownPairs,
+    LogFacts,
+    Negatives,
+    OwnCandidates,
+    Request,
+    RowNegatives,
+    distinct,
+)
 from towerrec.nn.two_tower import TwoTower
+from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import Batch, FeatureTable
 
-# On an accelerator a table of up to this many times the batch is encoded whole: that needs no distinct rows, whose
-# number the host would have to wait for.
-_WHOLE_TABLE = 4
+Users = tuple[Tensor, Tensor, Tensor]
+"""Vectors of the groups [G, V], their users [G], and the group of every row [B]."""
 
 
 class BatchScorer:
-    """The towers over the two feature tables of a log.
-
-    Static rows are evaluated once per distinct user and item of a batch; rows with a context or a history one by one.
+    """Everything a loss reads of a batch.
 
     Args:
         model: The two towers.
         users: Encoded users.
         items: Encoded items.
-        item_counts: Training rows (of the kind the loss reads) of every item.
+        item_counts: Training rows (of the kind that losses over a batch read) of every item.
         known: Training positives of every user.
-        batch_size: Rows of a batch, which the sampling correction counts with.
         negatives: Where further candidates come from.
+        views: Training rows of every item, for sources that need them.
+        skips: Items shown to a user and never positive, for sources that need them.
+        positive: Rule of a positive, for a loss some of whose objectives read positives only.
+        micro_batch: Rows that pass a tower at once; None: all.
     """
 
     def __init__(
@@ -46,154 +54,199 @@ class BatchScorer:
         items: FeatureTable,
         item_counts: Tensor,
         known: UserItems,
-        batch_size: int,
         negatives: Negatives,
+        views: Tensor | None = None,
+        skips: UserItems | None = None,
+        positive: str = "> 0",
+        micro_batch: int | None = None,
     ) -> None:
-        self.model = model
-        self.negatives = negatives
-        self.users = model.pack("user", users)
-        self.items = model.pack("item", items)
+        self.encoder = TableEncoder(model, users, items, micro_batch=micro_batch)
         self.known = KnownPairs(known)
-        self.log_q_I = log_q(item_counts, batch_size=batch_size, shared=negatives.shared)
+        self.negatives = negatives
+        negatives.attach(LogFacts(known, views, skips))
+        self.elsewhere = None if negatives.elsewhere is None else KnownPairs(negatives.elsewhere)
+        self.positive = positive
+        # What a row of a batch and what the sources are expected to show of every item.
+        self.q_I = (item_counts.double() / item_counts.sum()).float()
+        expected = negatives.expected(items.num_rows)
+        self.expected_I = None if expected is None else expected.float()
 
     def to(self, device: torch.device) -> BatchScorer:
         """Move the tables (not the model) to a device."""
-        self.users, self.items = self.users.to(device), self.items.to(device)
+        self.encoder.to(device)
         self.known = self.known.to(device)
-        self.log_q_I = self.log_q_I.to(device)
+        self.negatives.to(device)
+        self.elsewhere = None if self.elsewhere is None else self.elsewhere.to(device)
+        self.q_I = self.q_I.to(device)
+        self.expected_I = None if self.expected_I is None else self.expected_I.to(device)
         return self
 
     def scored(self, batch: Batch, loss: Loss) -> Scored:
         """Encode what `loss` needs of a batch, sampled negatives included."""
-        scored = self._scored_users(batch)
-        if loss.compares == "rows":
-            self._pointwise(scored, batch)
-        elif loss.compares == "catalogue":
-            self._catalogue(scored, batch)
-        else:
-            self._batch(scored, batch, corrected=loss.corrects_sampling)
+        users = self.encoder.of_users(batch)
+        if loss.compares != "parts":
+            return self._scored(batch, users, loss, None)
+        all_IV = None
+        if any(part.compares == "catalogue" for part in loss.objectives):
+            all_IV = self.encoder.catalogue()
+        parts = []
+        for part in loss.objectives:
+            own = (batch, users) if part.rows == loss.rows else self._positives(batch, users)
+            parts.append(None if own is None else self._scored(*own, part, all_IV))
+        scored = _of_users(batch, users)
+        scored.parts = tuple(parts)
         return scored
 
     def scored_rows(self, batch: Batch) -> Scored:
         """Encode the rows themselves, without negatives."""
-        scored = self._scored_users(batch)
-        scored.item_BV = self._items(batch.item_idx, batch)
+        scored = _of_users(batch, self.encoder.of_users(batch))
+        scored.item_BV = self.encoder.of_rows(batch.item_idx, batch)
         return scored
-
-    def _scored_users(self, batch: Batch) -> Scored:
-        """The user side; the items are filled in by what follows."""
-        user_GV, user_idx_G, group_B = self._users(batch)
-        return Scored(
-            user_GV=user_GV,
-            user_idx_G=user_idx_G,
-            group_B=group_B,
-            item_BV=user_GV,
-            item_idx_B=batch.item_idx,
-            label_B=batch.label,
-            weight_B=batch.weight,
-        )
 
     def user_vectors(self, user_idx_B: Tensor, history_BH: Tensor | None = None) -> Tensor:
         """Vectors of users without a context [B, V]."""
-        return self.model.user_vectors(self.users.gather(user_idx_B), history_RH=history_BH)
+        encoder = self.encoder
+        return encoder.model.user_vectors(encoder.users.gather(user_idx_B), history_RH=history_BH)
 
-    def item_vectors(self, context: dict[str, Tensor] | None = None, *, chunk: int = 65536) -> Tensor:
+    def item_vectors(self, context: dict[str, Tensor] | None = None) -> Tensor:
         """Vectors of the whole catalogue [I, V]; `context` holds a value per item."""
-        parts = []
-        for idx_R in torch.arange(self.items.num_rows, device=self.model.device).split(chunk):
-            part = {name: column[idx_R] for name, column in (context or {}).items()}
-            parts.append(self.model.item_vectors(self.items.gather(idx_R), context=part))
-        return torch.cat(parts)
+        return self.encoder.catalogue(context)
 
-    def _users(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors of the groups, their users, and the group of every row."""
-        model = self.model
-        rows = _rows(batch.user_idx, self.users.num_rows)
-        if model.user_tower.reads_context or model.reads_history:
-            vectors = model.user_vectors(
-                _gather(self.users, rows), context=batch.user_context, history_RH=batch.history, at_R=rows.group_B
-            )
-            return vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device)
-        return model.user_vectors(_gather(self.users, rows)), rows.idx_G, rows.group_B
-
-    def _items(self, item_idx_B: Tensor, batch: Batch) -> Tensor:
-        """Vectors [B', V] of the batch's items and of sampled ones behind them, which have no context."""
-        if self.model.item_tower.reads_context:
-            sampled = item_idx_B[len(batch) :]
-            rows = _rows(batch.item_idx, self.items.num_rows)
-            vectors = self.model.item_vectors(_gather(self.items, rows), context=batch.item_context, at_R=rows.group_B)
-            return vectors if len(sampled) == 0 else torch.cat([vectors, self._without_context(sampled)])
-        rows = _rows(item_idx_B, self.items.num_rows)
-        return self.model.item_vectors(_gather(self.items, rows)).index_select(0, rows.group_B)
-
-    def _without_context(self, item_idx_B: Tensor) -> Tensor:
-        return self.model.item_vectors(self.items.gather(item_idx_B))
-
-    def _pointwise(self, scored: Scored, batch: Batch) -> None:
-        """Rows of the batch and, behind them, sampled negatives with label 0."""
-        sampled_BM = self.negatives.for_rows(batch.item_idx, self.items.num_rows)
-        if sampled_BM is None:
-            scored.item_BV = self._items(batch.item_idx, batch)
-            return
-        per_row = sampled_BM.shape[1]
-        sampled = sampled_BM.reshape(-1)
-        user = batch.user_idx.repeat_interleave(per_row)
-        # A sampled item that the user is known to like is no negative.
-        weight = batch.weight.repeat_interleave(per_row) * ~self.known.contains(user, sampled)
-        scored.group_B = torch.cat([scored.group_B, scored.group_B.repeat_interleave(per_row)])
-        scored.item_idx_B = torch.cat([batch.item_idx, sampled])
-        scored.label_B = torch.cat([batch.label, torch.zeros_like(weight)])
-        scored.weight_B = torch.cat([batch.weight, weight])
-        scored.item_BV = self._items(scored.item_idx_B, batch)
-
-    def _catalogue(self, scored: Scored, batch: Batch) -> None:
-        all_IV = self.item_vectors()
-        scored.candidates = Candidates(all_IV, torch.arange(all_IV.shape[0], device=all_IV.device))
-        reads_context = self.model.item_tower.reads_context
-        scored.item_BV = self._items(batch.item_idx, batch) if reads_context else all_IV[batch.item_idx]
-
-    def _batch(self, scored: Scored, batch: Batch, *, corrected: bool) -> None:
-        """Distinct items of the batch and the shared negatives compete, each as often as it was drawn."""
-        shared = self.negatives.for_batch(self.items.num_rows, batch.item_idx.device)
-        drawn = batch.item_idx if shared is None else torch.cat([batch.item_idx, shared])
-        num_items = self.items.num_rows
-        if self.model.item_tower.reads_context:
-            vectors = self._items(drawn, batch)
-            scored.item_BV = vectors[: len(batch)]
-            idx_C, column = distinct(drawn, num_items)
-            # The candidate takes the context of one of its draws.
-            draw_C = torch.zeros_like(idx_C)
-            draw_C[column] = torch.arange(len(drawn), device=column.device)
-            item_CV = vectors.index_select(0, draw_C)
+    def _scored(self, batch: Batch, users: Users, loss: Loss, all_IV: Tensor | None) -> Scored:
+        """One objective; `all_IV` holds the vectors of the catalogue where another objective needs them anyway."""
+        scored = _of_users(batch, users)
+        if loss.compares == "catalogue":
+            self._catalogue(scored, batch, self.encoder.catalogue() if all_IV is None else all_IV)
+        elif loss.compares == "batch":
+            self._batch(scored, batch, loss.correction)
         else:
-            rows = _rows(drawn, num_items, unique=True)
-            idx_C, column = rows.idx_G, rows.group_B
-            item_CV = self.model.item_vectors(_gather(self.items, rows))
-            scored.item_BV = item_CV.index_select(0, column[: len(batch)])
-        count_C = torch.zeros(idx_C.shape[0], device=idx_C.device)
-        count_C.index_add_(0, column, torch.ones_like(column, dtype=torch.float32))
-        scored.candidates = Candidates(
-            item_CV, idx_C, log_q_C=self.log_q_I[idx_C] if corrected else None, log_count_C=count_C.log()
+            self._sampled(scored, batch, all_IV)
+        return scored
+
+    def _positives(self, batch: Batch, users: Users) -> tuple[Batch, Users] | None:
+        """The positive rows of a batch and the groups that have one, None where there is none."""
+        keep = positive_mask(batch.label, self.positive).nonzero()[:, 0]
+        if len(keep) == 0:
+            return None
+        user_GV, user_idx_G, group_B = users
+        kept_G, group_b = distinct(group_B[keep], user_GV.shape[0])
+        return batch.take(keep), (user_GV.index_select(0, kept_G), user_idx_G[kept_G], group_b)
+
+    def _request(self, scored: Scored, batch: Batch) -> Request:
+        return Request(
+            user_idx_B=batch.user_idx,
+            item_idx_B=batch.item_idx,
+            num_items=self.encoder.num_items,
+            user_GV=scored.user_GV,
+            user_idx_G=scored.user_idx_G,
+            group_B=scored.group_B,
+            known=self.known,
+            encode=self.encoder.of_items,
         )
 
+    def _sampled(self, scored: Scored, batch: Batch, all_IV: Tensor | None) -> None:
+        """Rows of the batch and, behind them, sampled negatives with label 0."""
+        drawn = self.negatives.for_rows(self._request(scored, batch))
+        if drawn is not None:
+            per_row = drawn.idx_BM.shape[1]
+            sampled = drawn.idx_BM.reshape(-1)
+            user = batch.user_idx.repeat_interleave(per_row)
+            # A sampled item that the user is known to like is no negative.
+            weight = batch.weight.repeat_interleave(per_row) * ~self.known.contains(user, sampled)
+            if drawn.weight_BM is not None:
+                weight = weight * drawn.weight_BM.reshape(-1)
+            scored.group_B = torch.cat([scored.group_B, scored.group_B.repeat_interleave(per_row)])
+            scored.item_idx_B = torch.cat([batch.item_idx, sampled])
+            scored.label_B = torch.cat([batch.label, torch.zeros_like(weight)])
+            scored.weight_B = torch.cat([batch.weight, weight])
+        if all_IV is None or self.encoder.reads_item_context:
+            scored.item_BV = self.encoder.of_rows(scored.item_idx_B, batch)
+        else:
+            scored.item_BV = all_IV.index_select(0, scored.item_idx_B)
 
-@dataclass
-class _Rows:
-    """Which rows of a table to encode (`whole`: all of them), and where each element of the batch finds its row."""
+    def _catalogue(self, scored: Scored, batch: Batch, all_IV: Tensor) -> None:
+        scored.candidates = Candidates(all_IV, torch.arange(all_IV.shape[0], device=all_IV.device))
+        in_context = self.encoder.reads_item_context
+        scored.item_BV = self.encoder.of_rows(batch.item_idx, batch) if in_context else all_IV[batch.item_idx]
 
-    idx_G: Tensor
-    group_B: Tensor
-    whole: bool
+    def _batch(self, scored: Scored, batch: Batch, correction: str) -> None:
+        """Distinct items of the batch, of the shared sources and of former batches compete, each as often as drawn."""
+        shared = self.negatives.for_batch(self.encoder.num_items, batch.item_idx.device)
+        drawn = batch.item_idx if shared is None else torch.cat([batch.item_idx, shared])
+        item_CV, idx_C, column = self._candidates(scored, batch, drawn)
+        count_C = torch.zeros(idx_C.shape[0], device=idx_C.device)
+        count_C.index_add_(0, column, torch.ones_like(column, dtype=torch.float32))
+        # The refined correction takes the positive for granted: the other rows are what was drawn.
+        rows = len(batch) - (1 if correction == "refined" else 0)
+        cache = self.negatives.cache
+        if cache is not None:
+            rows += cache.num_rows
+            present, encoded = idx_C, item_CV
+            item_CV, idx_C, count_C = cache.join(item_CV, idx_C, count_C)
+            cache.push(batch.item_idx, present, encoded)
+        log_q_C = None if correction == "none" else self._log_q(idx_C, rows)
+        own = self._own(scored, batch, None if correction == "none" else rows)
+        scored.candidates = Candidates(item_CV, idx_C, log_q_C, count_C.log(), own)
+        if self.elsewhere is not None:
+            scored.candidates.elsewhere = self.elsewhere.known
+
+    def _candidates(self, scored: Scored, batch: Batch, drawn: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors of the distinct items drawn, the items, and the place of every draw; fills in the rows' vectors."""
+        if not self.encoder.reads_item_context:
+            item_CV, idx_C, column = self.encoder.distinct_items(drawn, exact=self.negatives.cache is not None)
+            scored.item_BV = item_CV.index_select(0, column[: len(batch)])
+            return item_CV, idx_C, column
+        vectors = self.encoder.of_rows(drawn, batch)
+        scored.item_BV = vectors[: len(batch)]
+        idx_C, column = distinct(drawn, self.encoder.num_items)
+        # The candidate takes the context of one of its draws.
+        draw_C = torch.zeros_like(idx_C)
+        draw_C[column] = torch.arange(len(drawn), device=column.device)
+        return vectors.index_select(0, draw_C), idx_C, column
+
+    def _own(self, scored: Scored, batch: Batch, rows: int | None) -> OwnCandidates | None:
+        """Candidates of single rows; `rows` is None where nothing is corrected."""
+        drawn = self.negatives.own(self._request(scored, batch))
+        if not drawn:
+            return None
+        idx_BM = torch.cat([d.idx_BM for d in drawn], 1)
+        weight_BM = torch.cat([self._own_weight(d, batch, rows) for d in drawn], 1)
+        vectors_DV, _, place = self.encoder.distinct_items(idx_BM.reshape(-1))
+        return OwnCandidates(vectors_DV, place.view_as(idx_BM), weight_BM)
+
+    def _own_weight(self, drawn: RowNegatives, batch: Batch, rows: int | None) -> Tensor:
+        """Log weights [B, M]: -inf for positives, and for what only another source may draw."""
+        user_B1 = batch.user_idx[:, None]
+        refused_BM = self.known.contains(user_B1, drawn.idx_BM) | (drawn.idx_BM == batch.item_idx[:, None])
+        if self.elsewhere is not None and drawn.log_q_BM is None:
+            refused_BM |= self.elsewhere.contains(user_B1, drawn.idx_BM)
+        log_BM = torch.zeros(drawn.idx_BM.shape, device=drawn.idx_BM.device)
+        if drawn.weight_BM is not None:
+            log_BM = drawn.weight_BM.log()
+        if rows is not None:
+            log_BM = log_BM - (self._log_q(drawn.idx_BM, rows) if drawn.log_q_BM is None else drawn.log_q_BM)
+        return log_BM.masked_fill(refused_BM, -torch.inf)
+
+    def _log_q(self, idx: Tensor, rows: int) -> Tensor:
+        """Log of the expected draws of some items into the candidates, of which `rows` were drawn as the log shows
+        them: one expectation for the whole pool (Bengio and Senecal 2003; Yi et al., RecSys 2019, section 3)."""
+        expected = rows * self.q_I[idx]
+        if self.expected_I is not None:
+            expected = expected + self.expected_I[idx]
+        # An item that nothing draws is no candidate, but its value must stay finite.
+        return expected.clamp(min=1e-12).log()
 
 
-def _rows(idx_B: Tensor, num_rows: int, *, unique: bool = False) -> _Rows:
-    if idx_B.device.type != "cpu":
-        if num_rows <= _WHOLE_TABLE * idx_B.shape[0]:
-            return _Rows(torch.arange(num_rows, device=idx_B.device), idx_B, whole=True)
-        if not unique:
-            return _Rows(idx_B, torch.arange(idx_B.shape[0], device=idx_B.device), whole=False)
-    return _Rows(*distinct(idx_B, num_rows), whole=False)
-
-
-def _gather(table: PackedFeatures, rows: _Rows) -> PackedFeatures:
-    return table if rows.whole else table.gather(rows.idx_G)
+def _of_users(batch: Batch, users: Users) -> Scored:
+    """The user side; the items are filled in by what follows."""
+    user_GV, user_idx_G, group_B = users
+    return Scored(
+        user_GV=user_GV,
+        user_idx_G=user_idx_G,
+        group_B=group_B,
+        item_BV=user_GV,
+        item_idx_B=batch.item_idx,
+        label_B=batch.label,
+        weight_B=batch.weight,
+        num_rows=len(batch),
+    )

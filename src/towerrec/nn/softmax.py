@@ -1,4 +1,4 @@
-"""The softmax over candidates over masked candidates, in pieces that stay in the cache.
+"""The softmax over masked candidates, in pieces that stay in the cache.
 
 Shape letters: G groups (users, or rows where every row has its own vector), C candidates, V width of the vectors,
 P masked pairs, B rows.
@@ -97,9 +97,10 @@ def masked_logsumexp(
         # Fewer, larger kernels, and no wait for the places of the masks.
         chunk = user_GV.shape[0]
     flat = [tensor for pairs in masks for tensor in pairs]
-    # Sums of exponentials in half precision lose the tail: always float32.
+    # Sums of exponentials in half precision lose the tail: float32 at least.
+    wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_CV.dtype), torch.float32)
     with torch.autocast(device, enabled=False):
-        lse_G: Tensor = _MaskedLogSumExp.apply(user_GV.float(), item_CV.float(), bias_C.float(), chunk, keep, *flat)
+        lse_G: Tensor = _MaskedLogSumExp.apply(user_GV.to(wide), item_CV.to(wide), bias_C.to(wide), chunk, keep, *flat)
     return lse_G
 
 

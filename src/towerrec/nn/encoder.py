@@ -1,0 +1,175 @@
+"""Rows of the two resident tables to vectors: each once, and in pieces that bound the memory.
+
+Shape letters: B rows of a batch, G groups (distinct users, or rows), I items, K rows to encode, C distinct items,
+V width of the vectors, N rows of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from towerrec.nn.embedding import PackedFeatures
+from towerrec.nn.negatives import distinct
+from towerrec.nn.two_tower import TwoTower
+from towerrec.schema import Batch, FeatureTable
+
+# On an accelerator a table of up to this many times the batch is encoded whole: that needs no distinct rows, whose
+# number the host would have to wait for.
+_WHOLE_TABLE = 4
+
+
+class TableEncoder:
+    """The towers over the two feature tables of a log.
+
+    Static rows are evaluated once per distinct user and item of a batch; rows with a context or a history one by one.
+
+    With `micro_batch` at most so many rows pass a tower at once. The first pass keeps no graph, only the vectors and
+    the state of the random numbers; once the loss over the whole batch has handed back the gradients of the vectors,
+    each piece is encoded again, with the same dropout, and takes its gradient home before the next one: the gradient
+    caching of Gao et al., RepL4NLP 2021 (arXiv 2101.06983). The gradients are those of the whole batch, the memory that
+    of a piece, the price a second pass through the towers.
+
+    Args:
+        model: The two towers.
+        users: Encoded users.
+        items: Encoded items.
+        micro_batch: Rows of a piece; None encodes all at once.
+
+    Raises:
+        ValueError: Pieces, and a model whose batch norm would see each piece alone.
+    """
+
+    def __init__(
+        self, model: TwoTower, users: FeatureTable, items: FeatureTable, *, micro_batch: int | None = None
+    ) -> None:
+        if micro_batch is not None and micro_batch < 1:
+            raise ValueError(f"loader.micro_batch must be at least 1, got {micro_batch}")
+        if micro_batch is not None and any(isinstance(m, _BatchNorm) for m in model.modules()):
+            raise ValueError(
+                "loader.micro_batch: batch norm takes its statistics over a piece instead of the batch; choose "
+                "model.norm=layer or loader.micro_batch=null"
+            )
+        self.model, self.micro_batch = model, micro_batch
+        self.users = model.pack("user", users)
+        self.items = model.pack("item", items)
+
+    def to(self, device: torch.device) -> None:
+        """Move the tables (not the model)."""
+        self.users, self.items = self.users.to(device), self.items.to(device)
+
+    @property
+    def num_items(self) -> int:
+        return self.items.num_rows
+
+    @property
+    def reads_item_context(self) -> bool:
+        return self.model.item_tower.reads_context
+
+    def of_users(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors of the groups [G, V], their users [G], and the group of every row [B]."""
+        model = self.model
+        if model.user_tower.reads_context or model.reads_history:
+
+            def encode(piece: slice) -> Tensor:
+                rows = _rows(batch.user_idx[piece], self.users.num_rows)
+                return model.user_vectors(
+                    _gather(self.users, rows),
+                    context=_cut(batch.user_context, piece),
+                    history_RH=None if batch.history is None else batch.history[piece],
+                    at_R=rows.group_B,
+                )
+
+            vectors = self._in_pieces(encode, len(batch))
+            return vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device)
+        rows = _rows(batch.user_idx, self.users.num_rows)
+        vectors = self._in_pieces(lambda piece: model.user_vectors(_piece(self.users, rows, piece)), len(rows.idx_G))
+        return vectors, rows.idx_G, rows.group_B
+
+    def of_rows(self, item_idx_K: Tensor, batch: Batch) -> Tensor:
+        """Vectors [K, V] of the batch's items in their contexts, and of further ones behind them, which have none."""
+        if not self.reads_item_context:
+            return self.of_items(item_idx_K)
+
+        def encode(piece: slice) -> Tensor:
+            rows = _rows(batch.item_idx[piece], self.num_items)
+            context = _cut(batch.item_context, piece)
+            return self.model.item_vectors(_gather(self.items, rows), context=context, at_R=rows.group_B)
+
+        vectors = self._in_pieces(encode, len(batch))
+        sampled = item_idx_K[len(batch) :]
+        return vectors if len(sampled) == 0 else torch.cat([vectors, self.of_items(sampled)])
+
+    def of_items(self, item_idx_K: Tensor) -> Tensor:
+        """Vectors [K, V] of items without a context."""
+        rows = _rows(item_idx_K, self.num_items)
+        return self._of_items(rows).index_select(0, rows.group_B)
+
+    def distinct_items(self, item_idx_K: Tensor, *, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors [C, V] of the distinct items without a context, the items, and the place of every element [K].
+
+        On an accelerator there may be items that were not asked for, unless `exact`.
+        """
+        if exact:
+            rows = _Rows(*distinct(item_idx_K, self.num_items), whole=False)
+        else:
+            rows = _rows(item_idx_K, self.num_items, unique=True)
+        return self._of_items(rows), rows.idx_G, rows.group_B
+
+    def catalogue(self, context: Mapping[str, Tensor] | None = None, *, chunk: int = 65536) -> Tensor:
+        """Vectors of the whole catalogue [I, V]; `context` holds a value per item."""
+        idx_I = torch.arange(self.num_items, device=self.model.device)
+
+        def encode(piece: slice) -> Tensor:
+            return self.model.item_vectors(self.items.gather(idx_I[piece]), context=_cut(context or {}, piece))
+
+        if self.micro_batch is not None and torch.is_grad_enabled():
+            return self._in_pieces(encode, self.num_items)
+        starts = range(0, self.num_items, chunk)
+        return torch.cat([encode(slice(start, start + chunk)) for start in starts])
+
+    def _of_items(self, rows: _Rows) -> Tensor:
+        return self._in_pieces(lambda p: self.model.item_vectors(_piece(self.items, rows, p)), len(rows.idx_G))
+
+    def _in_pieces(self, encode: Callable[[slice], Tensor], num_rows: int) -> Tensor:
+        size = self.micro_batch
+        if size is None or num_rows <= size or not torch.is_grad_enabled():
+            return encode(slice(None))
+        # Recomputes each piece when its gradient has come, from the state of the random numbers it had.
+        pieces = [slice(start, start + size) for start in range(0, num_rows, size)]
+        return torch.cat([checkpoint(encode, piece, use_reentrant=False) for piece in pieces])
+
+
+@dataclass
+class _Rows:
+    """Which rows of a table to encode (`whole`: all of them), and where each element of the batch finds its row."""
+
+    idx_G: Tensor
+    group_B: Tensor
+    whole: bool
+
+
+def _rows(idx_B: Tensor, num_rows: int, *, unique: bool = False) -> _Rows:
+    if idx_B.device.type != "cpu":
+        if num_rows <= _WHOLE_TABLE * idx_B.shape[0]:
+            return _Rows(torch.arange(num_rows, device=idx_B.device), idx_B, whole=True)
+        if not unique:
+            return _Rows(idx_B, torch.arange(idx_B.shape[0], device=idx_B.device), whole=False)
+    return _Rows(*distinct(idx_B, num_rows), whole=False)
+
+
+def _gather(table: PackedFeatures, rows: _Rows) -> PackedFeatures:
+    return table if rows.whole else table.gather(rows.idx_G)
+
+
+def _piece(table: PackedFeatures, rows: _Rows, piece: slice) -> PackedFeatures:
+    return _gather(table, rows) if piece == slice(None) else table.gather(rows.idx_G[piece])
+
+
+def _cut(columns: Mapping[str, Tensor], piece: slice) -> dict[str, Tensor]:
+    return {name: column[piece] for name, column in columns.items()}
