@@ -9,7 +9,9 @@ import torch
 from planted import NUM_ITEMS, NUM_USERS, schema_of, tables_of
 
 from towerrec.nn.batch_scorer import BatchScorer
+from towerrec.nn.cross import STRUCTURES
 from towerrec.nn.embedding import pooled
+from towerrec.nn.history_encoders import ENCODERS
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss
 from towerrec.nn.negatives import Negatives, NoNegatives, Uniform
 from towerrec.nn.two_tower import TwoTower, build_two_tower, score
@@ -163,8 +165,21 @@ def test_absent_context_is_unknown_and_present_context_counts():
     assert not torch.allclose(model.encode_items(items), model.encode_items(items | {"age": torch.ones(4)}))
 
 
-def test_gradients_reach_every_parameter():
-    model = model_of(with_context(schema_of()), history_dim=3, similarity="cosine", context_dropout=0.0)
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("history", ENCODERS)
+def test_gradients_reach_every_parameter(history: str, structure: str):
+    model = model_of(
+        with_context(schema_of()),
+        history_dim=4,
+        history=history,
+        similarity="cosine",
+        context_dropout=0.0,
+        user_cross=1,
+        item_cross=1,
+        cross_rank=2,
+        cross_structure=structure,
+        residual=True,
+    )
     loss = BCE()
     scored = scorer_of(model).scored(batch_of(history=True), loss)
     loss(scored, scorer_of(model).known).backward()
@@ -186,6 +201,11 @@ def test_gradients_reach_every_parameter():
         {"norm": "layer"},
         {"norm": "batch"},
         {"dropout": 0.5},
+        {"residual": True},
+        {"user_cross": 1},
+        {"item_cross": 2},
+        {"user_cross": 1, "cross_rank": 2},
+        {"item_cross": 1, "cross_structure": "parallel"},
         {"output_activation": True},
         {"residual_id": False},
         {"user_bias": False},
@@ -195,18 +215,28 @@ def test_gradients_reach_every_parameter():
         {"similarity": "cosine", "scale": 2.0},
         {"similarity": "cosine", "learn_scale": False},
         {"id_dropout": 0.5},
+        {"feature_dropout": 0.5},
         {"context_dropout": 0.6},
         {"pooling": "sum"},
         {"history_dim": 3},
-        {"history_dim": 3, "history_dropout": 0.5},
+        {"history_dim": 4, "history_dropout": 0.5},
+        {"history_dim": 4, "history": "recency"},
+        {"history_dim": 4, "history": "attention"},
+        {"history_dim": 4, "history": "transformer"},
+        {"history_dim": 6, "history_shared": True},
+        {"history_dim": 4, "history": "attention", "history_heads": 4},
+        {"history_dim": 4, "history": "transformer", "history_heads": 1},
+        {"history_dim": 4, "history": "transformer", "history_layers": 2},
+        {"history_dim": 4, "history": "attention", "history_positions": 2},
+        {"history_dim": 4, "history": "transformer", "history_positions": 2},
+        {"history_dim": 4, "history": "transformer", "history_layer_dropout": 0.5},
         {"init_std": 0.1},
     ],
     ids=str,
 )
 def test_every_option_changes_the_parameters_after_one_step(option: dict[str, Any]):
-    base = {"similarity": option.get("similarity", "dot"), "history_dim": option.get("history_dim", 0)}
-    if option in ({"similarity": "cosine"}, {"history_dim": 3}):
-        base = {"similarity": "dot", "history_dim": 0}
+    # Without the last key: the others only say where it counts.
+    base = dict(list(option.items())[:-1])
     states = []
     for keywords in (base, {**base, **option}):
         model = model_of(with_context(schema_of()), **keywords).train()
