@@ -16,6 +16,7 @@ from torch import Tensor
 
 from towerrec.data.id_files import known_or_refused, read_ids
 from towerrec.data.prepare import Prepared
+from towerrec.data.splits import CANDIDATES
 from towerrec.ragged import UserItems
 from towerrec.retrieval.search import only_candidates
 
@@ -29,7 +30,7 @@ class Protocol:
     Attributes:
         on: The split judged, `test` or `val`.
         ks: Cut-offs.
-        candidates: `catalogue`, `observed` or the name of the file of candidates.
+        candidates: `catalogue`, `observed`, `held_out` or the name of the file of candidates.
         positive: The rule that makes a row relevant.
         users: Users with at least one relevant candidate, int64 [B].
         relevant: Relevant candidates of every user.
@@ -71,7 +72,9 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
         prepared: The prepared log.
         on: `test` or `val`.
         ks: Cut-offs.
-        candidates: `catalogue`, `observed`, a file of item ids, or None for what the split recommends.
+        candidates: `catalogue` (every item of the log that the user has not seen before), `held_out` (of those the
+            items that somebody's judged rows hold), `observed` (the items of the user's own judged rows), a file of
+            item ids, or None for what the split recommends.
         positive: Which labels are relevant; None for the label's own rule.
 
     Raises:
@@ -87,7 +90,7 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
         num_candidates = int(torch.unique(allowed.items).numel())
     else:
         exclude = store.seen(*SEEN_BEFORE[on])
-        allowed = store.in_log("item") if mode == "catalogue" else _items_of_file(mode, prepared.item_ids)
+        allowed = _allowed_for_all(mode, prepared, on)
         num_candidates = int(allowed.sum())
     relevant, dropped = only_candidates(store.positives(on, rule), exclude=exclude, allowed=allowed)
     users = relevant.counts.nonzero()[:, 0]
@@ -101,9 +104,15 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
     return Protocol(on, sorted(ks), mode, rule, users, relevant, dropped, exclude, allowed, num_candidates)
 
 
+def _allowed_for_all(mode: str, prepared: Prepared, on: str) -> Tensor:
+    if mode in ("catalogue", "held_out"):
+        return prepared.store.in_log("item", *([on] if mode == "held_out" else []))
+    return _items_of_file(mode, prepared.item_ids)
+
+
 def _items_of_file(path: str, item_ids: pl.Series) -> Tensor:
     if not Path(path).is_file():
-        raise ValueError(f"eval.candidates={path} is neither 'catalogue' nor 'observed' nor a file of item ids")
+        raise ValueError(f"eval.candidates={path} is no file of item ids, and none of {', '.join(CANDIDATES)}")
     wanted = read_ids(Path(path), column="item_id", like=item_ids)
     known_or_refused(wanted, item_ids, Path(path))
     return torch.from_numpy(item_ids.is_in(wanted.implode()).to_numpy().copy())

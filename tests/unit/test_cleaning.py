@@ -85,3 +85,76 @@ def test_a_missing_column_is_named():
 def test_a_log_of_which_nothing_is_left_is_an_error():
     with pytest.raises(ValueError, match="no row of the log is left"):
         clean(pl.LazyFrame({"user_id": [None], "item_id": [1]}))
+
+
+# One pair three times (the latest in the middle), one untimed pair, one pair in both matrices, one pair once.
+PAIRS = pl.DataFrame(
+    {
+        "user_id": [1, 1, 1, 2, 2, 3, 3, 4],
+        "item_id": [7, 7, 7, 8, 8, 9, 9, 9],
+        "timestamp_ms": [5, 9, 7, None, None, 1, 2, 3],
+        "watch_ratio": pl.Series([1, 3, 8, 1, 2, 1, 3, 5], dtype=pl.Float32),
+        "duration_ms": pl.Series([10, 11, 10, 9, 9, 9, 9, 9], dtype=pl.Int32),
+        "matrix": ["big", "big", "big", "big", "big", "big", "small", "small"],
+        "place": range(8),
+    }
+)
+
+
+def test_repeated_pairs_become_their_mean_in_the_place_of_the_latest():
+    kept, counts = clean(PAIRS.lazy(), rules=Cleaning(repeated_pairs="mean"))
+    assert counts == {"rows_read": 8, "repeats of a pair, averaged": 3, "rows_kept": 5}
+    assert kept["place"].to_list() == [1, 4, 5, 6, 7]
+    assert kept["watch_ratio"].to_list() == [4.0, 1.5, 1.0, 3.0, 5.0]
+    assert kept["duration_ms"].to_list() == [10, 9, 9, 9, 9]
+    assert kept.schema == PAIRS.schema
+    # Without the matrix nothing keeps its rows apart, and without pairs nothing changes.
+    assert clean(PAIRS.drop("matrix").lazy(), rules=Cleaning(repeated_pairs="mean"))[0].height == 4
+    assert (
+        clean(PAIRS.filter(pl.col("user_id") == 4).lazy(), rules=Cleaning(repeated_pairs="mean"))[1]["rows_kept"] == 1
+    )
+
+
+def test_the_mean_of_a_large_log_equals_group_by():
+    coin = np.random.default_rng(0)
+    names = (("user_id", 50), ("item_id", 80), ("timestamp_ms", 10**6))
+    log = pl.DataFrame({name: coin.integers(0, high, 10_000) for name, high in names})
+    log = log.with_columns(watch_ratio=pl.Series(coin.random(10_000), dtype=pl.Float32))
+    kept, _ = clean(log.lazy(), rules=Cleaning(repeated_pairs="mean"))
+    expected = log.group_by("user_id", "item_id").agg(
+        pl.col("watch_ratio").cast(pl.Float64).mean().cast(pl.Float32), pl.col("timestamp_ms").max()
+    )
+    order = ["user_id", "item_id"]
+    assert kept.sort(order).equals(expected.select(kept.columns).sort(order))
+
+
+ITEMS = pl.DataFrame({"item_id": [7, 8, 9], "kind": ["NORMAL", "AD", None]})
+
+
+def test_rows_of_items_that_do_not_pass_leave_the_log():
+    kept, counts = clean(PAIRS.lazy(), rules=Cleaning(items="kind = 'NORMAL'"), items=ITEMS)
+    assert kept["item_id"].to_list() == [7, 7, 7]
+    assert counts["items other than kind = 'NORMAL'"] == 5
+    assert clean(PAIRS.lazy(), rules=Cleaning(items="item_id > 0"), items=ITEMS)[1]["rows_kept"] == 8
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Cleaning(items="kind ="), "cleaning.items='kind =' is not a SQL condition"),
+        (lambda: Cleaning(repeated_pairs="max"), "repeated_pairs must be one of keep, mean"),
+        (lambda: clean(PAIRS.lazy(), rules=Cleaning(items="kind = 'AD'")), "has no table of items"),
+        (lambda: clean(PAIRS.lazy(), rules=Cleaning(items="kin = 'AD'"), items=ITEMS), "did you mean 'kind'"),
+        (lambda: clean(PAIRS.lazy(), rules=Cleaning(items="item_id + 1"), items=ITEMS), "write a comparison"),
+    ],
+)
+def test_impossible_rules_are_refused_by_name(make, message):
+    with pytest.raises(ValueError) as raised:
+        make()
+    assert message in str(raised.value)
+
+
+def test_settings_change_with_every_rule():
+    rules = [Cleaning(), Cleaning(exact_duplicates=False), Cleaning(near_duplicates=False), Cleaning(impossible=False)]
+    rules += [Cleaning(untimed_duplicates=True), Cleaning(repeated_pairs="mean"), Cleaning(items="a = 1")]
+    assert len({str(rule.settings()) for rule in rules}) == len(rules)

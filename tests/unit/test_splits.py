@@ -75,15 +75,32 @@ def test_global_time_reads_days_in_the_time_zone():
     [
         ({"val": 0.5, "test": 0.5}, "fractions"),
         ({"val": "2020-08-31", "test": "2020-08-30"}, "begins after"),
-        ({"val": 0.1, "test": "2020-08-30"}, "two fractions or two dates"),
+        ({"val": 0.1, "test": "2020-08-30"}, "fractions or dates, not both"),
         ({"val": "soon", "test": "2020-08-30"}, "not a date"),
         ({"val": "2020-08-30", "test": "2020-08-31", "timezone": "Mars"}, "not a time zone"),
-        ({"candidates": "all"}, "catalogue, observed"),
+        ({"val": 0.4, "test": 0.3, "left_out": 0.35}, "nothing is left to train on"),
+        ({"val": "2020-08-01", "test": "2020-08-30", "left_out": "2020-08-29"}, "begins after"),
+        ({"candidates": "all"}, "catalogue, observed, held_out"),
     ],
 )
 def test_impossible_settings_of_a_time_split_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         GlobalTime(**settings)
+
+
+def test_the_end_of_the_log_can_be_left_out_by_share_or_by_day():
+    log = pl.DataFrame({"timestamp_ms": np.arange(20) * DAY})
+    codes = GlobalTime(val=0.15, test=0.15, left_out=0.2).assign(log).to_list()
+    assert codes == [1] * 10 + [2] * 3 + [3] * 3 + [0] * 4
+    days = GlobalTime(val="1970-01-11", test="1970-01-14", left_out="1970-01-17")
+    assert days.assign(log).to_list() == codes
+    assert GlobalTime(val=0.0, test=0.15, left_out=0.15).assign(log).to_list() == [1] * 14 + [3] * 3 + [0] * 3
+
+
+def test_held_out_rows_of_users_that_training_has_not_seen_can_be_left_out():
+    log = pl.DataFrame({"timestamp_ms": [1, 2, 3, 4, 5, 6], "user_id": [1, 2, 1, 9, 2, 9]})
+    assert GlobalTime(val=0.0, test=0.5).assign(log).to_list() == [1, 1, 1, 3, 3, 3]
+    assert GlobalTime(val=0.0, test=0.5, known_users=True).assign(log).to_list() == [1, 1, 1, 0, 3, 0]
 
 
 def leave_last_slowly(log, val, test):
@@ -138,6 +155,60 @@ def test_two_matrices_can_validate_on_the_last_days_of_the_first():
     codes = TwoMatrices(val="time", val_days=2).assign(MATRICES)
     assert codes[:6].to_list() == [1, 1, 2, 0, 2, 1]
     assert (codes[6:] == 3).all()
+
+
+def test_two_matrices_can_stop_training_at_a_day_or_a_share_of_the_rows():
+    users = TwoMatrices(val_fraction=0.2).assign(MATRICES)
+    # Big rows lie on days 0, 5, 9, unknown, 10, 3.
+    codes = TwoMatrices(val_fraction=0.2, train_until="1970-01-10").assign(MATRICES)
+    assert codes[:6].to_list() == [1, 1, 0, 0, 0, 1]
+    assert codes[6:].equals(users[6:])
+    shanghai = TwoMatrices(train_until="1970-01-10T08:00", timezone="Asia/Shanghai").assign(MATRICES)
+    assert shanghai[:6].to_list() == [1, 1, 0, 0, 0, 1]
+    assert TwoMatrices(train_until="1970-01-10", timezone="Etc/GMT+9").assign(MATRICES)[:6].to_list()[2] == 1
+    assert TwoMatrices(train_until=0.6).assign(MATRICES)[:6].to_list() == [1, 1, 0, 0, 0, 1]
+    assert TwoMatrices(train_until=0.8).assign(MATRICES)[:6].to_list() == [1, 1, 1, 0, 0, 1]
+    assert set(TwoMatrices(val_fraction=0.0, train_until=0.8).assign(MATRICES)[6:].to_list()) == {3}
+
+
+def test_the_days_after_training_validate_and_the_test_stays_that_of_the_users():
+    settings = {"val": "time", "train_until": "1970-01-10"}
+    codes = TwoMatrices(**settings).assign(MATRICES)
+    assert codes[:6].to_list() == [1, 1, 2, 0, 2, 1]
+    assert (codes[6:] == 3).all()
+    same = TwoMatrices(**settings, leave_out_val_users=True).assign(MATRICES)
+    by_users = TwoMatrices(val="users", train_until="1970-01-10").assign(MATRICES)
+    assert (same == 3).equals(by_users == 3)
+    assert ((same[6:] == 0) == (by_users[6:] == 2)).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train_until": 1.0}, "a share of the rows between 0 and 1"),
+        ({"train_until": "some day"}, "not a date"),
+        ({"leave_out_val_users": True}, "is for split.val=time"),
+    ],
+)
+def test_impossible_settings_of_two_matrices_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TwoMatrices(**settings)
+
+
+def test_settings_change_with_every_option_of_the_new_ones():
+    splits = [
+        TwoMatrices(),
+        TwoMatrices(train_until=0.5),
+        TwoMatrices(train_until="2020-08-30"),
+        TwoMatrices(val="time"),
+    ]
+    splits += [
+        TwoMatrices(val="time", leave_out_val_users=True),
+        TwoMatrices(train_until=0.5, timezone="Asia/Shanghai"),
+    ]
+    splits += [TwoMatrices(val="time", train_until=0.5), TwoMatrices(val="time", val_days=3), TwoMatrices(seed=1)]
+    splits += [TwoMatrices(val_fraction=0.3), GlobalTime(), GlobalTime(left_out=0.1), GlobalTime(known_users=True)]
+    assert len({str(split.settings()) for split in splits}) == len(splits)
 
 
 @pytest.mark.parametrize(("kind", "column"), [(ColdUsers, "user_id"), (ColdItems, "item_id")])

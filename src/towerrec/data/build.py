@@ -20,6 +20,7 @@ from towerrec.data.encode import Log, encode_tables, first_unseen_day, row_conte
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import index_of, known_ids
 from towerrec.data.labels import Label
+from towerrec.data.labels_saved import label_to_dict
 from towerrec.data.report import VALUES, describe
 from towerrec.data.splits import Split
 from towerrec.data.store import NO_TIMESTAMP, InteractionStore
@@ -42,7 +43,7 @@ def build(
     clock = Clock()
     tables = source.read()
     users, items = _collected(tables.users), _collected(tables.items)
-    frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label)
+    frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items)
     clock.stage("read, clean, split, label")
     user_ids, item_ids = known_ids(USER_ID, frame[USER_ID], users), known_ids(ITEM_ID, frame[ITEM_ID], items)
     report = describe(
@@ -54,6 +55,9 @@ def build(
         name=tables.name,
         timezone=tables.timezone,
     )
+    report["label"] = label.settings()
+    if "edges_ms" in label.fitted():
+        report["label"]["duration_buckets"] = len(label.fitted()["edges_ms"]) + 1
     log = to_arrays(frame, user_ids, item_ids)
     value = {} if label.raw is None else {"value": frame[label.raw].cast(pl.Float32).to_numpy()}
     del frame
@@ -78,6 +82,7 @@ def build(
     encoded.meta |= {
         "data": tables.name,
         "label": label.name,
+        "label_fitted": label_to_dict(label),
         "split": split.name,
         "positive": label.positive,
         "binary": label.binary,
@@ -99,14 +104,16 @@ def build(
     return encoded, report
 
 
-def labelled(tables: Tables, *, cleaning: Cleaning, split: Split, label: Label) -> tuple[pl.DataFrame, dict[str, int]]:
+def labelled(
+    tables: Tables, *, cleaning: Cleaning, split: Split, label: Label, items: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, dict[str, int]]:
     """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning."""
     existing = tables.interactions.collect_schema().names()
     optional = [name for name in (TIMESTAMP_MS, *VALUES) if name in existing]
     for what, columns in ((f"label={label.name}", label.columns), (f"split={split.name}", split.columns)):
         _require(columns, existing, what)
     wanted = list(dict.fromkeys([*optional, *label.columns, *split.columns]))
-    frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns)
+    frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns, items=items)
     codes = split.assign(frame)
     if TIMESTAMP_MS not in frame.columns:
         frame = frame.with_columns(pl.lit(None, dtype=pl.Int64).alias(TIMESTAMP_MS))

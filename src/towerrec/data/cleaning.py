@@ -10,11 +10,25 @@ import numpy as np
 import polars as pl
 
 from towerrec.data.columns import require_columns
+from towerrec.data.conditions import condition, passing
 from towerrec.data.labels import LABEL_RAW
-from towerrec.schema import DURATION_MS, ITEM_ID, PLAY_DURATION_MS, TIMESTAMP_MS, USER_ID, WATCH_RATIO
+from towerrec.schema import (
+    DURATION_MS,
+    ITEM_ID,
+    MATRIX,
+    PLAY_DURATION_MS,
+    SPLIT,
+    TIMESTAMP_MS,
+    USER_ID,
+    WATCH_RATIO,
+)
 
 # What an event is made of. `time` and `date` are labels of log partitions: one event may lie under two of them.
 EVENT_FIELDS = (USER_ID, ITEM_ID, TIMESTAMP_MS, PLAY_DURATION_MS, DURATION_MS, WATCH_RATIO, LABEL_RAW)
+# What a pair's rows are averaged in, and what keeps two rows of a pair apart.
+AVERAGED = (WATCH_RATIO, PLAY_DURATION_MS, DURATION_MS, LABEL_RAW)
+APART = (MATRIX, SPLIT)
+REPEATED_PAIRS = ("keep", "mean")
 PARTITION_FIELDS = frozenset({"time", "date", "hourmin", "matrix", "split"})
 
 
@@ -28,12 +42,25 @@ class Cleaning:
         impossible: Rows without a user or item id; negative or infinite watch ratios and durations; zero durations.
         untimed_duplicates: Apply `exact_duplicates` to rows without a timestamp too. Off by default: two equal rows
             of a log without times may well be two events.
+        repeated_pairs: `keep` every row of a user and item, or the `mean` of them: one row with averaged watch ratio,
+            durations and label, everything else as in the latest. Rows of another matrix or file stay apart.
+        items: SQL condition over the item table; rows of items that do not pass leave the log.
     """
 
     exact_duplicates: bool = True
     near_duplicates: bool = True
     impossible: bool = True
     untimed_duplicates: bool = False
+    repeated_pairs: str = "keep"
+    items: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.repeated_pairs not in REPEATED_PAIRS:
+            raise ValueError(
+                f"cleaning.repeated_pairs must be one of {', '.join(REPEATED_PAIRS)}, got {self.repeated_pairs!r}"
+            )
+        if self.items is not None:
+            condition("cleaning.items", self.items)
 
     def settings(self) -> dict[str, Any]:
         """Plain builtins, for the fingerprint of the cache."""
@@ -46,6 +73,7 @@ def clean(
     rules: Cleaning | None = None,
     columns: Sequence[str] | None = None,
     required: Sequence[str] = (),
+    items: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Load the log and leave out what the rules name.
 
@@ -54,6 +82,7 @@ def clean(
         rules: What to drop; None takes every default.
         columns: Columns to return besides the two ids; None returns all. Only these and the event fields are read.
         required: Columns without which a row is useless (those of the label): null, NaN and infinite values drop it.
+        items: The item table, for `rules.items`.
 
     Returns:
         The rows in file order, and the number of rows by reason: `rows_read`, one entry per rule that dropped
@@ -66,18 +95,39 @@ def clean(
     existing = interactions.collect_schema()
     wanted = list(dict.fromkeys([USER_ID, ITEM_ID, *(existing.names() if columns is None else columns), *required]))
     require_columns(wanted, existing.names(), "the log")
-    event = [name for name in EVENT_FIELDS if name in existing] if rules != Cleaning(False, False, False) else []
+    event = [name for name in EVENT_FIELDS if name in existing] if _reads_events(rules) else []
     frame = _load(interactions.select(list(dict.fromkeys([*wanted, *event]))))
     counts = {"rows_read": frame.height}
     frame, dropped = _drop_impossible(frame, impossible_reasons(frame.schema, rules, required))
     counts |= dropped
+    if rules.items is not None:
+        frame, dropped = _keep_items(frame, rules.items, items)
+        counts |= dropped
     fields = [name for name in dict.fromkeys([*event, *wanted]) if name not in PARTITION_FIELDS]
     frame, dropped = drop_duplicates(frame, rules, fields=fields)
     counts |= dropped
+    if rules.repeated_pairs == "mean":
+        frame, dropped = average_pairs(frame)
+        counts |= dropped
     counts["rows_kept"] = frame.height
     if frame.height == 0:
         raise ValueError(f"no row of the log is left after cleaning: {counts}")
     return frame.select(wanted), counts
+
+
+def _reads_events(rules: Cleaning) -> bool:
+    return rules.exact_duplicates or rules.near_duplicates or rules.impossible or rules.repeated_pairs != "keep"
+
+
+def _keep_items(frame: pl.DataFrame, rule: str, items: pl.DataFrame | None) -> tuple[pl.DataFrame, dict[str, int]]:
+    if items is None:
+        raise ValueError(f"cleaning.items={rule!r} asks for columns of the items, but the data has no table of items")
+    expression = condition("cleaning.items", rule)
+    require_columns(expression.meta.root_names(), items.columns, f"cleaning.items={rule!r}: the table of items")
+    passed = items[ITEM_ID].filter(pl.Series(passing(items, expression, key="cleaning.items", text=rule)))
+    kept = frame.filter(pl.col(ITEM_ID).is_in(passed.cast(frame.schema[ITEM_ID]).implode()))
+    dropped = frame.height - kept.height
+    return kept, {f"items other than {rule}": dropped} if dropped else {}
 
 
 def impossible_reasons(schema: pl.Schema, rules: Cleaning, required: Sequence[str] = ()) -> dict[str, pl.Expr]:
@@ -158,3 +208,26 @@ def _occurs_twice(hashes: pl.Series) -> pl.Series:
     ordered = np.sort(hashes.to_numpy())
     twice = pl.Series(np.unique(ordered[1:][ordered[1:] == ordered[:-1]]), dtype=pl.UInt64)
     return hashes.is_in(twice.implode())
+
+
+def average_pairs(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """One row for all rows of a user and item, in the place of the latest; see `Cleaning.repeated_pairs`."""
+    key = [USER_ID, ITEM_ID, *(name for name in APART if name in frame.columns)]
+    suspect = _occurs_twice(frame.select(pl.struct(key).hash(seed=0)).to_series())
+    if not suspect.any():
+        return frame, {}
+    values = [name for name in AVERAGED if name in frame.columns]
+    few = frame.select(
+        pl.int_range(pl.len()).alias("row"), *key, *values, *([TIMESTAMP_MS] if TIMESTAMP_MS in frame.columns else [])
+    ).filter(suspect)
+    if TIMESTAMP_MS in few.columns:
+        few = few.sort(TIMESTAMP_MS, nulls_last=False, maintain_order=True)
+    pairs = few.group_by(key).agg(pl.col("row").last(), *(pl.col(name).cast(pl.Float64).mean() for name in values))
+    keep = (~suspect).scatter(pairs["row"], True)
+    averaged = [frame[name].clone().scatter(pairs["row"], _as(pairs[name], frame.schema[name])) for name in values]
+    averaged_frame = frame.with_columns(averaged).filter(keep)
+    return averaged_frame, {"repeats of a pair, averaged": frame.height - averaged_frame.height}
+
+
+def _as(mean: pl.Series, dtype: pl.DataType) -> pl.Series:
+    return mean.round().cast(dtype) if dtype.is_integer() else mean.cast(dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import polars as pl
@@ -42,6 +43,14 @@ class Label(Protocol):
         """Learn what the label needs from training rows only."""
         ...
 
+    def fitted(self) -> dict[str, Any]:
+        """What `fit` learnt, as plain builtins; empty where there is nothing to learn."""
+        ...
+
+    def restore(self, fitted: Mapping[str, Any]) -> Self:
+        """Take over what an equal label learnt, instead of `fit`."""
+        ...
+
     def apply(self, frame: pl.DataFrame) -> pl.Series:
         """Labels of all rows, Float32 without nulls."""
         ...
@@ -72,26 +81,42 @@ class _Fixed:
         """Nothing to learn."""
         return self
 
+    def fitted(self) -> dict[str, Any]:
+        """Nothing was learnt."""
+        return {}
+
+    def restore(self, fitted: Mapping[str, Any]) -> Self:
+        """Nothing to take over."""
+        return self
+
     def inverse(self, label: Tensor) -> Tensor:
         """From label space back to the raw value, elementwise."""
         return invert(label, self.inverse_name)
 
     def _finished(self, frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
-        require_columns(self.columns, frame.columns, f"label={self.name}: the log")
-        text = [c for c in self.columns if not (frame.schema[c].is_numeric() or frame.schema[c] == pl.Boolean)]
-        if text:
-            raise ValueError(
-                f"label={self.name}: column {text[0]!r} holds {frame.schema[text[0]]}, "
-                "a label needs numbers or booleans"
-            )
-        label = frame.select(expression.cast(pl.Float32).alias(LABEL)).to_series()
-        bad = int((~label.is_finite()).fill_null(True).sum())
-        if bad:
-            raise ValueError(
-                f"label={self.name}: {bad:,} of {label.len():,} rows have no finite value in {list(self.columns)}; "
-                "drop them first (cleaning counts such rows and leaves them out)"
-            )
-        return label
+        check_numbers(self.name, self.columns, frame)
+        return finite(self.name, self.columns, frame.select(expression.cast(pl.Float32).alias(LABEL)).to_series())
+
+
+def check_numbers(name: str, columns: Sequence[str], frame: pl.DataFrame) -> None:
+    """Refuse a log that lacks a column of the label or holds text there."""
+    require_columns(columns, frame.columns, f"label={name}: the log")
+    text = [c for c in columns if not (frame.schema[c].is_numeric() or frame.schema[c] == pl.Boolean)]
+    if text:
+        raise ValueError(
+            f"label={name}: column {text[0]!r} holds {frame.schema[text[0]]}, a label needs numbers or booleans"
+        )
+
+
+def finite(name: str, columns: Sequence[str], label: pl.Series) -> pl.Series:
+    """The labels themselves, once each is a finite number."""
+    bad = int((~label.is_finite()).fill_null(True).sum())
+    if bad:
+        raise ValueError(
+            f"label={name}: {bad:,} of {label.len():,} rows have no finite value in {list(columns)}; "
+            "drop them first (cleaning counts such rows and leaves them out)"
+        )
+    return label
 
 
 class WatchRatio(_Fixed):
@@ -105,8 +130,8 @@ class WatchRatio(_Fixed):
 
     name = "watch_ratio"
     binary = False
-    columns = (WATCH_RATIO,)
-    raw = WATCH_RATIO
+    columns: tuple[str, ...] = (WATCH_RATIO,)
+    raw: str | None = WATCH_RATIO
 
     def __init__(self, *, clip: float | None = None, log: bool = False, positive: str = ">= 2") -> None:
         if clip is not None and not (math.isfinite(clip) and clip > 0):
@@ -120,6 +145,7 @@ class WatchRatio(_Fixed):
             raise ValueError(f"label.positive={positive!r}: with label.log=true the threshold must be above -1")
         self.clip = clip
         self.log = log
+        self.rule = positive
         self.inverse_name = "expm1" if log else "identity"
         # Sent through the same Float32 arithmetic as the labels, so that a ratio exactly at the threshold stays there.
         at = pl.select(self._scale(pl.lit(threshold, pl.Float32))).item()
@@ -129,7 +155,7 @@ class WatchRatio(_Fixed):
         return ratio.log1p().cast(pl.Float32) if self.log else ratio
 
     def settings(self) -> dict[str, Any]:
-        return {"label": self.name, "clip": self.clip, "log": self.log, "positive": self.positive}
+        return {"label": self.name, "clip": self.clip, "log": self.log, "positive": self.rule}
 
     def apply(self, frame: pl.DataFrame) -> pl.Series:
         """Labels of all rows, Float32 [N]."""
@@ -149,7 +175,7 @@ class Liked(_Fixed):
     name = "liked"
     binary = True
     positive = "> 0"
-    columns = (WATCH_RATIO,)
+    columns: tuple[str, ...] = (WATCH_RATIO,)
 
     def __init__(self, *, min_watch_ratio: float = 2.0) -> None:
         if not math.isfinite(min_watch_ratio):
@@ -186,7 +212,7 @@ class Column(_Fixed):
         self.positive = "> 0" if binary else positive
 
     def settings(self) -> dict[str, Any]:
-        return {"label": self.name, "column": self.column, "rule": self.rule, "binary": self.binary}
+        return {"label": self.name, "column": self.column, "positive": self.rule, "binary": self.binary}
 
     def apply(self, frame: pl.DataFrame) -> pl.Series:
         """Labels of all rows, Float32 [N]."""

@@ -22,7 +22,7 @@ from towerrec.data.tables import Source
 from towerrec.schema import fingerprint
 
 # Goes up with any change of what is cached or of how it is computed.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 @dataclass

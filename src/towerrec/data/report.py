@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from towerrec.data.report_bias import bias_lines, duration_bias
 from towerrec.positive import positive_mask
 from towerrec.schema import (
     DURATION_MS,
@@ -50,7 +51,8 @@ def describe(
     Returns:
         `name`, `cleaning`, `all` and one entry per split. Each holds `rows`, `users`, `items`, `density` (share of
         all user-item cells that occur), `positive_rate`, `label` and other values (mean and quantiles),
-        `rows_per_user`, `rows_per_item`, and `first`, `last` (local times) with `rows_without_time`.
+        `rows_per_user`, `rows_per_item`, and `first`, `last` (local times) with `rows_without_time`; those of the
+        splits also `by_duration` (see `report_bias.duration_bias`).
     """
     columns = [c for c in (USER_ID, ITEM_ID, TIMESTAMP_MS, *VALUES) if c in frame.columns]
     kept = frame.select(columns).with_columns(split.alias(SPLIT), label.alias(LABEL))
@@ -68,6 +70,9 @@ def describe(
         if part.height == 0:
             continue
         report[word] = _describe_rows(part, positive, timezone)
+        bias = duration_bias(part, positive)
+        if bias is not None:
+            report[word]["by_duration"] = bias
         if word != "train":
             report[word] |= _cold_share(part, train)
     return report
@@ -144,6 +149,7 @@ def as_text(report: Mapping[str, Any]) -> str:
         if word in report:
             new = [report[word][f"rows_with_{side}_new_to_training"] for side in ("user", "item")]
             lines.append(f"  {word}: {new[0]:.1%} of rows by users, {new[1]:.1%} on items that training has not seen")
+    lines += bias_lines(report)
     return "\n".join(lines)
 
 

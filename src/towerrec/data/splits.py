@@ -10,10 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from towerrec.data.columns import require_columns
+from towerrec.data.conditions import condition, passing
 from towerrec.schema import SPLIT
 
 DROPPED, TRAIN, VAL, TEST = 0, 1, 2, 3
-CANDIDATES = ("catalogue", "observed")
+CANDIDATES = ("catalogue", "observed", "held_out")
 WORDS = {"train": TRAIN, "val": VAL, "valid": VAL, "validation": VAL, "test": TEST}
 Codes = NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ class Split(Protocol):
 
     Attributes:
         name: Short name for reports.
-        candidates: What evaluation ranks unless told otherwise: `catalogue` or `observed`.
+        candidates: What evaluation ranks unless told otherwise: `catalogue`, `observed` or `held_out`.
         columns: Columns of the interaction table that `assign` reads.
     """
 
@@ -95,7 +96,7 @@ class RandomRows:
         val: Fraction of validation rows.
         test: Fraction of test rows.
         seed: Equal seeds give equal splits on any machine (`random_state` of scikit-learn).
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "random"
@@ -122,7 +123,7 @@ class FirstRows:
         val: Fraction of validation rows.
         test: Fraction of test rows.
         seed: As in `RandomRows`.
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "first_rows"
@@ -164,7 +165,7 @@ class Given:
     """The split that the data brings: a `split` column of words or codes, or one file each (`data.train=`, ...).
 
     Args:
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "given"
@@ -202,7 +203,7 @@ class Where:
         train: Condition of training rows.
         val: Condition of validation rows, or null.
         test: Condition of test rows.
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "where"
@@ -243,17 +244,7 @@ class Where:
         return finished(codes, self.name)
 
     def _passed(self, frame: pl.DataFrame, word: str) -> NDArray[np.bool_]:
-        try:
-            passed = frame.select(self.expressions[word].alias("passed")).to_series()
-        except pl.exceptions.PolarsError as error:
-            raise ValueError(f"split.{word}={self.conditions[word]!r} cannot be computed: {error}") from error
-        if passed.dtype != pl.Boolean:
-            raise ValueError(
-                f"split.{word}={self.conditions[word]!r} gives {passed.dtype}, not true or false: write a comparison"
-            )
-        # A condition without columns ("true") is one value for all rows.
-        passed = passed.new_from_index(0, frame.height) if passed.len() == 1 else passed
-        return passed.fill_null(False).to_numpy()
+        return passing(frame, self.expressions[word], key=f"split.{word}", text=str(self.conditions[word]))
 
 
 def _sql(word: str, text: str | None) -> pl.Expr:
@@ -262,7 +253,4 @@ def _sql(word: str, text: str | None) -> pl.Expr:
             f"split=where needs split.{word}: a SQL condition over the log's columns, such as "
             f"'split.{word}=\"fold < 480\"' (the inner quotes are Hydra's)"
         )
-    try:
-        return pl.sql_expr(text)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"split.{word}={text!r} is not a SQL condition: {error}") from error
+    return condition(f"split.{word}", text)

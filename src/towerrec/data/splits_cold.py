@@ -21,7 +21,7 @@ from towerrec.data.splits import (
     check_fractions,
     finished,
 )
-from towerrec.data.splits_time import times_of
+from towerrec.data.splits_time import moment_ms, moments_at, times_of
 from towerrec.schema import ITEM_ID, MATRIX, TIMESTAMP_MS, USER_ID
 
 MS_PER_DAY = 86_400_000
@@ -33,12 +33,18 @@ class TwoMatrices:
     Args:
         train_matrix: Value of `matrix` to train on (`big`; KuaiRand: `standard`).
         test_matrix: Value of `matrix` to judge on (`small`; KuaiRand: `random`).
-        val: `users` sets aside a fraction of the test matrix's users by a salted hash; `time` takes the last days of
-            the training matrix (rows without a time are left out).
-        val_fraction: Fraction of the users, for `users`.
-        val_days: Last days, for `time`.
+        val: `users` sets aside a fraction of the test matrix's users by a salted hash; `time` takes rows of the
+            training matrix: those from `train_until` on, or the last days (rows without a time are left out).
+        val_fraction: Fraction of the users, for `users`; 0: nothing validates.
+        val_days: Last days, for `time` where `train_until` is null.
+        train_until: First moment of the training matrix that is not trained on: a day such as `2020-08-30`, or the
+            share of its timed rows that lie before; null: all of it is.
+        timezone: In which such a day is read (KuaiRec: Asia/Shanghai).
+        leave_out_val_users: For `time`: leave the users out of the test that `users` would set aside, so that the test
+            is the same whichever of the two validates.
         seed: Salt of the hash.
-        candidates: `observed`: an unobserved cell is never a negative.
+        candidates: `observed`: an unobserved cell is never a negative; `held_out`: every item of the test matrix that
+            the user has not seen; `catalogue`: every item.
     """
 
     name = "two_matrices"
@@ -51,6 +57,9 @@ class TwoMatrices:
         val: str = "users",
         val_fraction: float = 0.2,
         val_days: int = 7,
+        train_until: float | str | None = None,
+        timezone: str = "UTC",
+        leave_out_val_users: bool = False,
         seed: int = 0,
         candidates: str = "observed",
     ) -> None:
@@ -62,14 +71,32 @@ class TwoMatrices:
             raise ValueError(f"split.val_days must be at least 1, got {val_days}")
         if train_matrix == test_matrix:
             raise ValueError(f"split.train_matrix and split.test_matrix are both {train_matrix!r}: name two matrices")
+        if isinstance(train_until, str):
+            moment_ms(train_until, timezone)
+        elif train_until is not None and not 0 < train_until < 1:
+            raise ValueError(f"split.train_until must be a day, or a share of the rows between 0 and 1: {train_until}")
+        if leave_out_val_users and val != "time":
+            raise ValueError(
+                "split.leave_out_val_users=true is for split.val=time: split.val=users tests on the others"
+            )
         self.train_matrix, self.test_matrix, self.val = train_matrix, test_matrix, val
         self.val_fraction, self.val_days, self.seed = val_fraction, val_days, seed
-        self.columns = (MATRIX, USER_ID) if val == "users" else (MATRIX, TIMESTAMP_MS)
+        self.train_until, self.timezone, self.leave_out_val_users = train_until, timezone, leave_out_val_users
+        needs_time = val == "time" or train_until is not None
+        self.hashes_users = val == "users" or leave_out_val_users
+        self.columns = (MATRIX, *([USER_ID] if self.hashes_users else []), *([TIMESTAMP_MS] if needs_time else []))
         self.candidates = check_candidates(candidates)
 
     def settings(self) -> dict[str, Any]:
-        how = {"val_fraction": self.val_fraction, "seed": self.seed} if self.val == "users" else {"days": self.val_days}
-        return {"split": self.name, "train": self.train_matrix, "test": self.test_matrix, "val": self.val, **how}
+        until = [self.val_days] if self.train_until is None else [self.train_until, self.timezone]
+        return {
+            "split": self.name,
+            "train": self.train_matrix,
+            "test": self.test_matrix,
+            "val": self.val,
+            "until": None if self.val == "users" and self.train_until is None else until,
+            "users": [self.val_fraction, self.seed, self.leave_out_val_users] if self.hashes_users else None,
+        }
 
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
@@ -77,16 +104,24 @@ class TwoMatrices:
         matrix = frame[MATRIX].cast(pl.String)
         train, test = ((matrix == word).to_numpy() for word in (self.train_matrix, self.test_matrix))
         codes = np.select([train, test], [TRAIN, TEST], DROPPED).astype(np.uint8)
-        if self.val == "users":
+        if self.hashes_users:
             coin = stable_hash.uniform(stable_hash.ids(frame[USER_ID]), seed=self.seed)
-            codes[test & (coin < self.val_fraction)] = VAL
-            return finished(codes, self.name)
-        known, time_ms = times_of(frame, self.name)
-        codes[train & ~known] = DROPPED
-        if (train & known).any():
-            first_ms = int(time_ms[train & known].max()) - self.val_days * MS_PER_DAY
-            codes[train & known & (time_ms > first_ms)] = VAL
+            codes[test & (coin < self.val_fraction)] = VAL if self.val == "users" else DROPPED
+        if TIMESTAMP_MS in self.columns:
+            known, time_ms = times_of(frame, self.name)
+            codes[train & ~known] = DROPPED
+            if (train & known).any():
+                later = train & known & (time_ms >= self._until_ms(time_ms[train & known]))
+                codes[later] = VAL if self.val == "time" else DROPPED
         return finished(codes, self.name)
+
+    def _until_ms(self, time_ms: NDArray[np.int64]) -> int:
+        """The first moment that is not trained on."""
+        if isinstance(self.train_until, str):
+            return moment_ms(self.train_until, self.timezone)
+        if self.train_until is not None:
+            return moments_at(time_ms, [self.train_until])[0]
+        return int(time_ms.max()) - self.val_days * MS_PER_DAY + 1
 
 
 class _ColdIds:
@@ -99,7 +134,7 @@ class _ColdIds:
         modulo: Instead of fractions: ids whose remainder by this number is `test_remainder` are tested, and so on.
         test_remainder: Remainder of test ids.
         val_remainder: Remainder of validation ids; null: no validation.
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name: str

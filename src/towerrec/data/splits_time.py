@@ -16,56 +16,81 @@ from towerrec.schema import TIMESTAMP_MS, USER_ID
 
 
 class GlobalTime:
-    """Past, present and future: one moment for validation to begin, one for test.
+    """Past, present and future: one moment for validation to begin, one for test, one for the log to end.
 
     Rows of equal time fall on the same side; rows without a time are left out.
 
     Args:
         val: Fraction of the timed rows, or the first day (or moment) of validation such as `2020-08-30`.
         test: The same for test.
+        left_out: The same for what comes after test and is left out; null: nothing.
+        known_users: Leave out the held-out rows of users that training has not seen.
         timezone: In which days and moments without an offset are read (KuaiRec: Asia/Shanghai).
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "time"
-    columns = (TIMESTAMP_MS,)
 
     def __init__(
         self,
         *,
         val: float | str = 0.1,
         test: float | str = 0.1,
+        left_out: float | str | None = None,
+        known_users: bool = False,
         timezone: str = "UTC",
         candidates: str = "catalogue",
     ) -> None:
-        if isinstance(val, str) != isinstance(test, str):
-            raise ValueError(f"split.val={val!r}, split.test={test!r}: give two fractions or two dates")
-        if not isinstance(val, str) and not isinstance(test, str):
-            check_fractions(val, test)
-        elif moment_ms(str(val), timezone) > moment_ms(str(test), timezone):
-            raise ValueError(f"split.val={val} begins after split.test={test}: validation comes before test")
-        self.val, self.test, self.timezone = val, test, timezone
+        self.parts = (val, test) if left_out is None else (val, test, left_out)
+        if len({isinstance(part, str) for part in self.parts}) > 1:
+            raise ValueError(
+                f"split.val, split.test and split.left_out={self.parts}: give fractions or dates, not both"
+            )
+        fractions = [part for part in self.parts if not isinstance(part, str)]
+        if fractions:
+            check_fractions(fractions[0], fractions[1])
+            if not 0 <= sum(fractions[2:]) < 1 - fractions[0] - fractions[1]:
+                raise ValueError(
+                    f"split.left_out={left_out}: with val={val} and test={test} nothing is left to train on"
+                )
+        else:
+            self._check_order(timezone)
+        self.known_users, self.timezone = known_users, timezone
+        self.columns = (TIMESTAMP_MS, USER_ID) if known_users else (TIMESTAMP_MS,)
         self.candidates = check_candidates(candidates)
 
+    def _check_order(self, timezone: str) -> None:
+        moments = [moment_ms(str(part), timezone) for part in self.parts]
+        if moments != sorted(moments):
+            raise ValueError(f"split: of {self.parts} one begins after the next; val, test and left_out follow in time")
+
     def settings(self) -> dict[str, Any]:
-        return {"split": self.name, "val": self.val, "test": self.test, "timezone": self.timezone}
+        return {
+            "split": self.name,
+            "val_test_left_out": list(self.parts),
+            "known_users": self.known_users,
+            "timezone": self.timezone,
+        }
 
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
         known, time_ms = times_of(frame, self.name)
-        val_ms, test_ms = self._bounds_ms(time_ms[known])
-        codes = np.select([time_ms >= test_ms, time_ms >= val_ms], [TEST, VAL], TRAIN).astype(np.uint8)
+        codes = np.full(frame.height, TRAIN, dtype=np.uint8)
+        for code, first_ms in zip((VAL, TEST, DROPPED), self._firsts_ms(time_ms[known]), strict=False):
+            codes[time_ms >= first_ms] = code
         codes[~known] = DROPPED
+        if self.known_users:
+            train_users = frame[USER_ID].filter(pl.Series(codes == TRAIN)).unique()
+            codes[~frame[USER_ID].is_in(train_users.implode()).to_numpy()] = DROPPED
         return finished(codes, self.name)
 
-    def _bounds_ms(self, time_ms: NDArray[np.int64]) -> tuple[int, int]:
-        if isinstance(self.val, str) or isinstance(self.test, str):
-            return moment_ms(str(self.val), self.timezone), moment_ms(str(self.test), self.timezone)
-        num_rows = time_ms.shape[0]
-        first_test = min(round(num_rows * (1 - self.test)), num_rows - 1)
-        first_val = min(round(num_rows * (1 - self.test - self.val)), first_test)
-        ordered = np.partition(time_ms, sorted({first_val, first_test}))
-        return int(ordered[first_val]), int(ordered[first_test])
+    def _firsts_ms(self, time_ms: NDArray[np.int64]) -> list[int]:
+        """The first moment of validation, of test, and of what is left out where something is."""
+        if isinstance(self.parts[0], str):
+            return [moment_ms(str(part), self.timezone) for part in self.parts]
+        fractions = [float(part) for part in self.parts]
+        rest = [1 - sum(fractions[number:]) for number in range(len(fractions))]
+        return moments_at(time_ms, rest)
 
 
 class LeaveLast:
@@ -77,7 +102,7 @@ class LeaveLast:
         val: Validation rows per user.
         test: Test rows per user.
         order: `time` (equal times keep file order; rows without a time are left out) or `file`.
-        candidates: `catalogue` or `observed`.
+        candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "leave_last"
@@ -127,6 +152,13 @@ def times_of(frame: pl.DataFrame, name: str) -> tuple[NDArray[np.bool_], NDArray
     if column.null_count() == column.len():
         raise ValueError(f"split={name} needs times, but no row of the log has one: choose another split")
     return column.is_not_null().to_numpy(), column.fill_null(0).to_numpy()
+
+
+def moments_at(time_ms: NDArray[np.int64], shares: list[float]) -> list[int]:
+    """The moments before which these shares of the rows lie."""
+    places = [min(round(time_ms.shape[0] * share), time_ms.shape[0] - 1) for share in shares]
+    ordered = np.partition(time_ms, sorted(set(places)))
+    return [int(ordered[place]) for place in places]
 
 
 def moment_ms(text: str, timezone: str) -> int:
