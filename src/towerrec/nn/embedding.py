@@ -9,7 +9,7 @@ E encoded width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -27,7 +27,7 @@ class PackedFeatures:
     """Checked feature columns in the layout the encoder reads: packed once, gathered in every step.
 
     `id_N` int64 [N] or None; `index[width]` int64 [N, F] with table offsets added; `lists[name]` int64 [N, L];
-    `dense_NX` float32 [N, X] or None.
+    `dense_NX` float32 [N, X] or None; `has_unknown_ids` where an id of the whole table is not known.
     """
 
     id_N: Tensor | None
@@ -35,6 +35,7 @@ class PackedFeatures:
     lists: dict[str, Tensor]
     dense_NX: Tensor | None
     num_rows: int
+    has_unknown_ids: bool = False
 
     def gather(self, idx_R: Tensor) -> PackedFeatures:
         """Rows `idx_R`."""
@@ -44,6 +45,7 @@ class PackedFeatures:
             lists={name: list_NL.index_select(0, idx_R) for name, list_NL in self.lists.items()},
             dense_NX=None if self.dense_NX is None else self.dense_NX.index_select(0, idx_R),
             num_rows=idx_R.shape[0],
+            has_unknown_ids=self.has_unknown_ids,
         )
 
     def to(self, device: Device | str) -> PackedFeatures:
@@ -53,6 +55,7 @@ class PackedFeatures:
             lists={name: list_NL.to(device) for name, list_NL in self.lists.items()},
             dense_NX=None if self.dense_NX is None else self.dense_NX.to(device),
             num_rows=self.num_rows,
+            has_unknown_ids=self.has_unknown_ids,
         )
 
 
@@ -173,12 +176,11 @@ class FeatureEncoder(nn.Module):
             context: Whether the context features were packed or those of the table.
         """
         missing = cast(MissingValues, self.missing["context" if context else "table"])
-        return PackedFeatures(
-            id_N=packed.id_N,
+        return replace(
+            packed,
             index={w: missing.hide_index(index_RF, hidden, width=w) for w, index_RF in packed.index.items()},
             lists={name: list_RL.masked_fill(hidden(1), PAD) for name, list_RL in packed.lists.items()},
             dense_NX=None if packed.dense_NX is None else missing.hide_dense(packed.dense_NX, hidden),
-            num_rows=packed.num_rows,
         )
 
     def forward(self, packed: PackedFeatures) -> Tensor:

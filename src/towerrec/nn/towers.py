@@ -119,7 +119,8 @@ class Tower(nn.Module):
         if spec.name not in columns:
             raise ValueError(f"the {spec.side} id column {spec.name!r} is missing: give it ({UNKNOWN} = unknown)")
         check_range(spec, columns[spec.name])
-        return replace(packed, id_N=columns[spec.name].long())
+        id_N = columns[spec.name].long()
+        return replace(packed, id_N=id_N, has_unknown_ids=bool((id_N < FIRST).any()))
 
     def pack_context(self, context: Mapping[str, Tensor], *, num_rows: int) -> PackedFeatures:
         """The context of interactions, absent columns unknown; in training some rows lose theirs."""
@@ -164,7 +165,7 @@ class Tower(nn.Module):
         bias_R: Tensor | None = None
         if self.id_vectors is not None:
             assert packed.id_N is not None
-            id_vector, bias_R = self._of_ids(spread(packed.id_N))
+            id_vector, bias_R = self._of_ids(spread(packed.id_N), has_unknown=packed.has_unknown_ids)
             if self.residual_id:
                 vector_RD = id_vector
             else:
@@ -186,14 +187,15 @@ class Tower(nn.Module):
             vector_RD = self.output_activation(vector_RD)
         return vector_RD, out[:, -1] if self.bias else None
 
-    def _of_ids(self, id_R: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _of_ids(self, id_R: Tensor, *, has_unknown: bool) -> tuple[Tensor, Tensor | None]:
         """Vectors and biases [R] of ids; in training some are unknown, and no gradient reaches those that are."""
         assert self.id_vectors is not None
-        if self.training and self.hides.id > 0.0:
+        hides = self.training and self.hides.id > 0.0
+        if hides:
             id_R = id_R.masked_fill(torch.rand(id_R.shape, device=id_R.device) < self.hides.id, UNKNOWN)
         vector_RD = self.id_vectors.index_select(0, id_R)
         bias_R = None if self.id_biases is None else self.id_biases.index_select(0, id_R)
-        if self.training:
+        if self.training and (hides or has_unknown):
             known_R = id_R >= FIRST
             vector_RD = torch.where(known_R[:, None], vector_RD, vector_RD.detach())
             bias_R = None if bias_R is None else torch.where(known_R, bias_R, bias_R.detach())
