@@ -6,11 +6,10 @@ class (`data`, `split`, `loss`, ...) carry its `_target_`; the constructor's sig
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import types
+import math
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,6 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
+
+from towerrec.config_types import check_types, closest
 
 ConfigT = TypeVar("ConfigT")
 
@@ -44,6 +45,8 @@ class LoaderConfig:
         micro_batch: Rows of a batch that pass a tower at once, which bounds the memory of large batches
             (`nn.encoder.TableEncoder`); null: all.
         history_length: Recent positives of the user handed to the model (0: none; models that read a history set it).
+        unit: What `batch_size` counts: `rows`, or `users` with all their rows; null: as the loss likes it.
+        target_share: Under `unit=users`, the share of a user's rows that an epoch asks for (`UserBatchLoader`).
         resident: Keep the rows on the training device; `null` decides by the free memory.
     """
 
@@ -52,6 +55,8 @@ class LoaderConfig:
     eval_rows: int = 65536
     micro_batch: int | None = None
     history_length: int = 0
+    unit: str | None = None
+    target_share: float = 0.5
     resident: bool | None = None
 
 
@@ -62,8 +67,8 @@ class EvalConfig:
     Args:
         split: The rows that are judged: `test` or `val`.
         ks: Cut-offs of the ranking metrics.
-        candidates: `catalogue` (all items not seen), `observed` (the user's own rows of that split) or a file of item
-            ids; null takes what the split recommends.
+        candidates: `catalogue` (all items not seen), `held_out` (of those the items in anybody's rows of that split),
+            `observed` (the user's own rows of that split) or a file of item ids; null: as the split recommends.
         positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
         baselines: Lists judged beside the model.
         num_resamples: Bootstrap resamples of users behind each 95 % interval.
@@ -77,6 +82,33 @@ class EvalConfig:
     baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
     num_resamples: int = 1000
     num_examples: int = 3
+
+
+@dataclass
+class PriorConfig:
+    """Freshness at retrieval, see `retrieval.prior`.
+
+    Args:
+        weight: The dial: how far the prior moves the scores, in units of their own spread; 0 leaves them as they are,
+            below 0 it pushes what is popular (or young) down.
+        of: `popularity` (recent training positives) or `youth` (days since the item's date).
+        half_life_days: After so many days a positive counts half; null counts all alike.
+    """
+
+    weight: float = 0.0
+    of: str = "popularity"
+    half_life_days: float | None = 7.0
+
+
+@dataclass
+class PriorCurveConfig(PriorConfig):
+    """The prior in `evaluate.py`.
+
+    Args:
+        curve: Values of the dial for the accuracy-coverage curve; empty draws none.
+    """
+
+    curve: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -125,6 +157,7 @@ class RecommendConfig:
         output: File to write; null writes `recommendations.<format>` into the run directory.
         batch_users: Users ranked at once: bounds the memory.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        prior: Freshness at retrieval.
     """
 
     run: str | None = None
@@ -139,6 +172,7 @@ class RecommendConfig:
     output: str | None = None
     batch_users: int = 1024
     device: str = "auto"
+    prior: PriorConfig = field(default_factory=PriorConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
@@ -150,20 +184,22 @@ class EvaluateConfig(DataTaskConfig):
         run: Run directory; the data, label, split and features are those of its training.
         checkpoint: `best` or `last`.
         recommendations: List file of any system (`user_id`, `item_id` and `rank` or `score`).
-        baseline: Name of a baseline to judge like a model.
+        baseline: A baseline to judge like a model.
         compare: Two or more run or evaluation directories.
         output: Directory for `metrics.json`, `per_user.parquet` and `report.html`; null: inside the run directory,
             or a fresh one under `paths.log_dir`.
         device: `auto`, `cpu`, `cuda`, ...
+        prior: Freshness at retrieval, for `run`, and the curve it draws.
     """
 
     run: str | None = None
     checkpoint: str = "best"
     recommendations: str | None = None
-    baseline: str | None = None
+    baseline: dict[str, Any] = field(default_factory=dict)
     compare: list[str] | None = None
     output: str | None = None
     device: str = "auto"
+    prior: PriorCurveConfig = field(default_factory=PriorCurveConfig)
 
 
 store = ConfigStore.instance()
@@ -194,13 +230,14 @@ def recommend_config(cfg: DictConfig) -> RecommendConfig:
     _at_least_one("batch_users", config.batch_users)
     _one_of("format", config.format, ("parquet", "csv", "jsonl"))
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
+    _check_prior(config.prior)
     return config
 
 
 def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
     """The typed, checked config of `evaluate.py`; with `run` the data settings are those of that run."""
     config = _typed(cfg, EvaluateConfig)
-    given = [k for k in ("run", "recommendations", "baseline", "compare") if getattr(config, k) is not None]
+    given = [k for k in ("run", "recommendations", "baseline", "compare") if getattr(config, k) not in (None, {})]
     if len(given) != 1:
         raise ValueError(
             f"evaluate.py needs exactly one of run=DIR, recommendations=FILE, baseline=NAME and compare=[A,B], "
@@ -210,6 +247,9 @@ def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
         config = _with_settings_of_run(config, Path(config.run))
     _check_eval(config.eval)
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
+    _check_prior(config.prior)
+    if config.run is None and config.prior != PriorCurveConfig():
+        raise ValueError(f"prior changes the lists of a trained model: it needs run=DIR, got {given[0]}")
     return config
 
 
@@ -293,51 +333,6 @@ def _check_keywords(target: Callable[..., Any], keywords: Mapping[str, Any], whe
             raise ValueError(f"{where}.{key} is not known{closest(key, list(parameters))}")
 
 
-def check_types(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
-    """Refuse values that cannot be what the annotations of a class or function say.
-
-    Raises:
-        ValueError: Naming the key below `where`, what it must be, and what it is.
-    """
-    try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
-    except NameError:  # annotations that only a type checker can read
-        return
-    for key, value in values.items():
-        if key in hints and not _fits(value, hints[key]):
-            raise ValueError(f"{where}.{key} must be {_in_words(hints[key])}, got {value!r}")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a plain value may stand where a builtin type is expected; other types are left to their constructor."""
-    kind, inner = typing.get_origin(hint), typing.get_args(hint)
-    if kind in (typing.Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
-    if kind in (list, Sequence) and isinstance(value, list):
-        return not inner or all(_fits(one, inner[0]) for one in value)
-    known = {list: list, Sequence: list, dict: dict, Mapping: dict}.get(kind or hint)
-    if known is not None:
-        values = value.values() if isinstance(value, dict) else ()
-        return isinstance(value, known) and all(_fits(one, inner[1]) for one in values if len(inner) == 2)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint) if hint in (bool, str, types.NoneType) else True
-
-
-def _in_words(hint: Any) -> str:
-    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text", types.NoneType: "null"}
-    kind, inner = typing.get_origin(hint), typing.get_args(hint)
-    if kind in (typing.Union, types.UnionType):
-        return " or ".join(_in_words(one) for one in inner)
-    if kind in (list, Sequence) or hint is list:
-        return f"a list of which each is {_in_words(inner[0])}" if inner else "a list"
-    if kind in (dict, Mapping) or hint is dict:
-        return f"keys of which each has {_in_words(inner[1])}" if len(inner) == 2 else "keys with values"
-    return words.get(hint, getattr(hint, "__name__", str(hint)))
-
-
 def _locate(target: str) -> Callable[..., Any]:
     try:
         return cast(Callable[..., Any], get_object(target))
@@ -348,12 +343,6 @@ def _locate(target: str) -> Callable[..., Any]:
 def output_dir() -> Path:
     """The directory Hydra made for this job."""
     return Path(HydraConfig.get().runtime.output_dir)
-
-
-def closest(word: str, choices: list[str]) -> str:
-    """`: did you mean 'x'?` or the choices, to end an error with."""
-    near = difflib.get_close_matches(word, choices, n=1)
-    return f": did you mean {near[0]!r}?" if near else f"; choose from {', '.join(sorted(choices))}"
 
 
 def _typed(cfg: DictConfig, kind: type[ConfigT]) -> ConfigT:
@@ -382,6 +371,15 @@ def _check_eval(config: EvalConfig) -> None:
         raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
     if config.num_resamples < 1:
         raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
+
+
+def _check_prior(config: PriorConfig) -> None:
+    _one_of("prior.of", config.of, ("popularity", "youth"))
+    dials = [config.weight, *(config.curve if isinstance(config, PriorCurveConfig) else [])]
+    if not all(math.isfinite(weight) for weight in dials):
+        raise ValueError(f"prior.weight and prior.curve must hold finite numbers, got {dials}")
+    if config.half_life_days is not None and not config.half_life_days > 0:
+        raise ValueError(f"prior.half_life_days must be positive (or null: no forgetting), got {config.half_life_days}")
 
 
 def _at_least_one(name: str, value: int) -> None:

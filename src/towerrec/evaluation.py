@@ -17,7 +17,7 @@ import polars as pl
 from torch import Tensor
 
 from towerrec.baselines.popularity import best_list_in_hindsight
-from towerrec.baselines.registry import HINDSIGHT, baseline, why_not
+from towerrec.baselines.registry import HINDSIGHT, Baseline, baseline, why_not
 from towerrec.baselines.rows import TrainRows
 from towerrec.data.prepare import Prepared
 from towerrec.files import whole_file, write_json
@@ -26,6 +26,7 @@ from towerrec.positive import positive_mask
 from towerrec.protocol import Protocol
 from towerrec.ragged import TopN, UserItems
 from towerrec.report.bootstrap import intervals
+from towerrec.report.dial import Curve
 from towerrec.report.judge import Judged, Summary, judge_system
 from towerrec.retrieval.search import Scorer, top_n_by
 
@@ -34,13 +35,18 @@ Lists = Callable[[], TopN]
 
 @dataclass
 class Evaluation:
-    """What one judgement found: every system, the rules, and, where the model predicts values, how well."""
+    """What one judgement found: every system, the rules, and, where the model predicts values, how well.
+
+    `prior` says which freshness moved the lists (empty: none), `curve` what other values of its dial would give.
+    """
 
     protocol: Protocol
     systems: list[Judged]
     values: Summary = field(default_factory=dict)
     baseline_values: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    prior: dict[str, Any] = field(default_factory=dict)
+    curve: Curve | None = None
 
     @property
     def judged(self) -> Judged:
@@ -60,6 +66,7 @@ class Evaluation:
             "baselines": {s.name: s.summary for s in self.systems[1:]},
             "baseline_values": self.baseline_values,
             "left_out": self.left_out,
+            "prior": self.prior,
         }
 
 
@@ -78,11 +85,12 @@ def evaluate_lists(
     rows = train_rows(prepared)
     everyone: dict[str, Lists] = dict(systems)
     for name in baselines:
-        reason = why_not(name, rows)
+        chosen = baseline(name, seed=seed)
+        reason = why_not(chosen, rows)
         if reason is not None:
             left_out.append(reason)
         elif name not in everyone:
-            everyone[name] = _lists_of(baseline(name, seed=seed).fit(rows), protocol)
+            everyone[name] = _lists_of(chosen.fit(rows), protocol)
     per_user = protocol.allowed if isinstance(protocol.allowed, UserItems) else None
     everyone[HINDSIGHT] = _lists_of(best_list_in_hindsight(protocol.relevant, candidates=per_user), protocol)
     for name, lists in everyone.items():
@@ -103,17 +111,16 @@ def evaluate_lists(
     return Evaluation(protocol, judged, left_out=left_out)
 
 
-def baseline_lists(name: str, prepared: Prepared, protocol: Protocol, *, seed: int) -> TopN:
+def baseline_lists(chosen: Baseline, prepared: Prepared, protocol: Protocol) -> TopN:
     """The lists of a baseline that was asked for by name.
 
     Raises:
-        ValueError: If no baseline has this name or it has nothing to say about this log.
+        ValueError: If it has nothing to say about this log.
     """
     rows = train_rows(prepared)
-    chosen = baseline(name, seed=seed)
-    reason = why_not(name, rows)
+    reason = why_not(chosen, rows)
     if reason is not None:
-        raise ValueError(f"baseline={name}: {reason}")
+        raise ValueError(f"baseline={reason}")
     return _lists_of(chosen.fit(rows), protocol)()
 
 
@@ -126,6 +133,12 @@ def train_rows(prepared: Prepared) -> TrainRows:
         positive=positive_mask(rows.label, prepared.positive),
         num_users=prepared.schema.num_users,
         num_items=prepared.schema.num_items,
+        timestamp_ms=rows.timestamp_ms,
+        categories={
+            encoder.name: prepared.items.columns[encoder.name]
+            for kind, encoder in prepared.encoders.encoders
+            if encoder.side == "item" and kind in ("categorical", "multi")
+        },
     )
 
 
@@ -178,12 +191,15 @@ def constant_predictions(prepared: Prepared, actual_R: Tensor) -> dict[str, dict
 
 
 def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl.DataFrame | None = None) -> None:
-    """Write `metrics.json`, `baselines.json`, `per_user.parquet` and, with predicted values, `predictions.parquet`."""
+    """Write `metrics.json`, `comparison.json`, `per_user.parquet` and, where there are such, `predictions.parquet` and
+    `curve.json`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "metrics.json", evaluation.metrics)
     write_json(directory / "comparison.json", evaluation.to_dict())
     with whole_file(directory / "per_user.parquet") as path:
         evaluation.judged.per_user.write_parquet(path)
+    if evaluation.curve is not None:
+        write_json(directory / "curve.json", evaluation.curve.to_dict())
     if predictions is not None:
         with whole_file(directory / "predictions.parquet") as path:
             predictions.write_parquet(path)

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from towerrec import freshness
 from towerrec.baselines import registry
 from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
-from towerrec.config import EvalConfig, EvaluateConfig
+from towerrec.config import EvalConfig, EvaluateConfig, PriorCurveConfig, build
 from towerrec.data.catalogue import Catalogue, catalogue_of, load_catalogue
 from towerrec.data.labels import invert
 from towerrec.data.prepare import Prepared
@@ -32,11 +33,11 @@ from towerrec.nn.losses import predicted_label
 from towerrec.protocol import Protocol, protocol
 from towerrec.ragged import TopN
 from towerrec.recommending import moment
+from towerrec.report.dial import curve_sentence, curve_text
 from towerrec.report.html import page
 from towerrec.report.interpret import interpret
 from towerrec.report.lists import read_lists
 from towerrec.report.text import aligned, comparison
-from towerrec.retrieval.search import top_n
 from towerrec.run_directory import RunDirectory
 from towerrec.scoring import TowerScores
 
@@ -72,6 +73,7 @@ def load(
         tables,
         history=tables.history,
         history_length=int(meta.settings["history_length"]),
+        profiles=tables.profiles,
         device=device,
         moment=moment(at, tables.timezone),
     )
@@ -87,11 +89,17 @@ def judge_run(
     on: str,
     seed: int,
     facts: dict[str, Any],
+    prior: PriorCurveConfig | None = None,
 ) -> Evaluation:
     """Judge a run on held-out rows and say what came out; with a `directory`, write everything there."""
     rules = rules_of(config, prepared, on)
-    lists = model_lists(trained.scores, rules)
+    dial = prior or PriorCurveConfig()
+    lists = freshness.lists_of(freshness.dialled(trained.scores, dial, catalogue_of(prepared)), rules)
     found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed)
+    if dial.weight != 0:
+        found.prior = {"weight": dial.weight, "of": dial.of, "half_life_days": dial.half_life_days}
+    if dial.curve:
+        found.curve = freshness.curve(dial, dial.curve, trained.scores, prepared, rules)
     predictions = None
     predicted_R = predicted_values(trained, prepared, on)
     if predicted_R is not None:
@@ -108,8 +116,10 @@ def judge_run(
 def judge_other(config: EvaluateConfig, prepared: Prepared, directory: Path, facts: dict[str, Any]) -> Evaluation:
     """Judge a baseline or a list file by the rules of the config, and write everything into `directory`."""
     rules = rules_of(config.eval, prepared, config.eval.split)
-    if config.baseline is not None:
-        name, lists = config.baseline, baseline_lists(config.baseline, prepared, rules, seed=config.seed)
+    if config.baseline:
+        chosen: registry.Baseline = build(config.baseline, "baseline")
+        facts = {**facts, "baseline": config.baseline}
+        name, lists = chosen.name, baseline_lists(chosen, prepared, rules)
     else:
         path = Path(str(config.recommendations))
         name, lists = path.stem, _lists_of_file(path, prepared, rules)
@@ -159,6 +169,9 @@ def present(
     log.info(comparison(found.systems))
     if found.values:
         log.info(_values_text(found))
+    if found.curve is not None:
+        log.info(f"\n{curve_text(found.curve)}")
+        sentences = [*sentences, curve_sentence(found.curve, num_resamples=config.num_resamples, seed=seed)]
     for sentence in [*sentences, *(f"Left out: {reason}." for reason in found.left_out)]:
         log.info(f"- {sentence}")
     if directory is None:
@@ -167,12 +180,13 @@ def present(
         f"{found.judged.name} on {prepared.data_name}",
         found.systems,
         sentences,
-        facts=facts,
+        facts={**facts, "prior": found.prior} if found.prior else facts,
         rules=rules.describe(),
         data=prepared.report,
         values=found.values,
         constant_values=found.baseline_values,
         examples=examples(catalogue_of(prepared), found.protocol, lists, num_examples=config.num_examples, seed=seed),
+        curve=found.curve,
     )
     with whole_file(directory / "report.html") as path:
         path.write_text(html, encoding="utf-8")
@@ -194,21 +208,6 @@ def check_rules(config: EvalConfig, prepared: Prepared) -> None:
     for on in ("val", "test"):
         if prepared.store.num_rows(on):
             rules_of(config, prepared, on)
-
-
-def model_lists(scores: TowerScores, rules: Protocol) -> TopN:
-    """The model's lists for the judged users."""
-    users = rules.users.to(scores.device)
-    allowed = rules.allowed
-    lists = top_n(
-        torch.cat([scores.users(part) for part in users.split(4096)]),
-        scores.items(),
-        n=max(rules.ks),
-        user_idx_B=users,
-        exclude=None if rules.exclude is None else rules.exclude.to(scores.device),
-        allowed=None if allowed is None else allowed.to(scores.device),
-    )
-    return lists.to("cpu")
 
 
 def predicted_values(trained: TrainedRun, prepared: Prepared, on: str) -> Tensor | None:

@@ -5,6 +5,7 @@ Shape letters: B users of a chunk, I items, R rows, V width of the vectors, H hi
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,10 @@ from towerrec.data.artefacts import EncodedTables
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
 from towerrec.data.store import Rows
+from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import TwoTower, score
+from towerrec.retrieval.prior import with_column
+from towerrec.ragged import UserItems
 from towerrec.schema import FeatureTable
 
 
@@ -49,6 +53,7 @@ class TowerScores:
         tables: Encoded users and items.
         history: Training positives of the users, read by models with a history.
         history_length: Positives handed over per user.
+        profiles: Training rows of the users, read by models with a profile.
         device: Where to compute.
         moment: When lists are asked for.
     """
@@ -60,6 +65,7 @@ class TowerScores:
         *,
         history: UserHistory,
         history_length: int,
+        profiles: UserItems | None = None,
         device: Device,
         moment: Moment = Moment(),
     ) -> None:
@@ -69,18 +75,40 @@ class TowerScores:
         self.moment = moment
         self.history = history.to(device) if model.reads_history else None
         self.history_length = history_length
+        assert model.profile is None or profiles is not None, "a model with a profile comes with its catalogue"
+        self.profiles = None
+        if model.profile is not None and profiles is not None:
+            self.profiles = UserProfiles(profiles).to(device)
+        self._dial_I: Tensor | None = None
         self._users = model.pack("user", tables.users.to(device))
         self._items = model.pack("item", tables.items.to(device))
+        self._profile_IV = None if self.profiles is None else self._vectors({})
+
+    def with_dial(self, dial_I: Tensor) -> TowerScores:
+        """The same model, whose vectors add `dial_I` to the score of every item; scores of rows stay as they are."""
+        other = copy.copy(self)
+        other._dial_I = dial_I
+        return other
 
     @torch.inference_mode()
     def items(self, *, batch: int = 65536) -> Tensor:
         """Vectors of all items, float32 [I, V]."""
-        context = self.moment.item_context(self.tables, self.device)
+        vectors_IV = self._vectors(self.moment.item_context(self.tables, self.device), batch=batch)
+        return vectors_IV if self._dial_I is None else with_column(vectors_IV, self._dial_I)
+
+    @torch.inference_mode()
+    def _vectors(self, context: dict[str, Tensor], *, batch: int = 65536) -> Tensor:
         parts = []
         for idx in torch.arange(self._items.num_rows, device=self.device).split(batch):
             part = {name: column[idx] for name, column in context.items()}
             parts.append(self.model.item_vectors(self._items.gather(idx), context=part))
         return torch.cat(parts).float()
+
+    def _profile(self, user_idx_B: Tensor) -> Profile | None:
+        if self.profiles is None:
+            return None
+        assert self._profile_IV is not None
+        return self.profiles.of(user_idx_B, self._profile_IV)
 
     @torch.inference_mode()
     def users(self, user_idx_B: Tensor) -> Tensor:
@@ -88,7 +116,10 @@ class TowerScores:
         idx = user_idx_B.to(self.device)
         history = None if self.history is None else self.history.latest(idx, length=self.history_length)
         context = self.moment.user_context(self.tables, len(idx), self.device)
-        return self.model.user_vectors(self._users.gather(idx), context=context, history_RH=history).float()
+        vectors_BV = self.model.user_vectors(
+            self._users.gather(idx), context=context, history_RH=history, profile=self._profile(idx)
+        ).float()
+        return vectors_BV if self._dial_I is None else with_column(vectors_BV, 1.0)
 
     @torch.inference_mode()
     def new_users(self, table: FeatureTable) -> Tensor:
@@ -96,9 +127,10 @@ class TowerScores:
         packed = self.model.pack("user", table.to(self.device))
         empty = torch.full((table.num_rows, self.history_length), -1, device=self.device)
         context = self.moment.user_context(self.tables, table.num_rows, self.device)
-        return self.model.user_vectors(
+        vectors_BV = self.model.user_vectors(
             packed, context=context, history_RH=empty if self.history is not None else None
         ).float()
+        return vectors_BV if self._dial_I is None else with_column(vectors_BV, 1.0)
 
     @torch.inference_mode()
     def rows(self, rows: Rows, *, batch: int = 65536) -> Tensor:
@@ -115,7 +147,11 @@ class TowerScores:
             user_G, user_B = torch.unique(b.user_idx, return_inverse=True)
             item_G, item_B = torch.unique(b.item_idx, return_inverse=True)
             users = self.model.user_vectors(
-                self._users.gather(user_G), context=b.user_context, history_RH=b.history, at_R=user_B
+                self._users.gather(user_G),
+                context=b.user_context,
+                history_RH=b.history,
+                at_R=user_B,
+                profile=self._profile(b.user_idx),
             )
             items = self.model.item_vectors(self._items.gather(item_G), context=b.item_context, at_R=item_B)
             parts.append(score(users, items).float().cpu())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from towerrec import comparing, judging, recommending
+from towerrec import comparing, freshness, judging, recommending
 from towerrec.choices import split_node
 from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, build, output_dir
 from towerrec.data.catalogue import load_catalogue, save_catalogue
@@ -29,7 +29,7 @@ def train(cfg: TrainConfig) -> float | None:
     fitted = fit(cfg, data, run.root)
     if fitted.facts["rank"] != 0:
         return fitted.monitored
-    save_catalogue(data.prepared, run.catalogue)
+    save_catalogue(data.prepared, run.catalogue, profile=fitted.facts["profile"])
     facts = finish(run, begun, fitted.facts, data.prepared)
     trained = judging.load(run, checkpoint="best", device=torch_device(fitted.facts["device"]))
     judged = {
@@ -57,8 +57,9 @@ def recommend(cfg: RecommendConfig) -> None:
     asked = recommending.request(catalogue, users=cfg.users, candidates=cfg.candidates, exclude_seen=cfg.exclude_seen)
     device = torch_device(cfg.device)
     trained = judging.load(run, checkpoint=cfg.checkpoint, device=device, catalogue=catalogue, at=cfg.at)
+    scores = freshness.dialled(trained.scores, cfg.prior, catalogue, at_ms=trained.scores.moment.at_ms)
     path = Path(cfg.output) if cfg.output is not None else run.root / f"recommendations.{cfg.format}"
-    tables = recommending.lists(trained.scores, catalogue, asked, n=cfg.n, batch_users=cfg.batch_users)
+    tables = recommending.lists(scores, catalogue, asked, n=cfg.n, batch_users=cfg.batch_users)
     num_rows = recommending.write(tables, catalogue, path, format=cfg.format)
     log.info(f"{num_rows:,} rows, {asked.num_users:,} users, up to {cfg.n} items each -> {path}")
 
@@ -80,7 +81,16 @@ def evaluate(cfg: EvaluateConfig) -> None:
     else:
         trained = judging.load(run, checkpoint=cfg.checkpoint, device=torch_device(cfg.device))
         judging.check_same_log(trained, prepared)
-        judging.judge_run(cfg.eval, trained, prepared, directory, on=cfg.eval.split, seed=cfg.seed, facts=run.facts())
+        judging.judge_run(
+            cfg.eval,
+            trained,
+            prepared,
+            directory,
+            on=cfg.eval.split,
+            seed=cfg.seed,
+            facts=run.facts(),
+            prior=cfg.prior,
+        )
     log.info(f"evaluation: {directory}")
 
 

@@ -20,16 +20,19 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from towerrec.callbacks import Throughput
-from towerrec.choices import batch_size, loss_node
-from towerrec.config import TrainConfig, build, check_types
+from towerrec.choices import batch_size, loss_node, model_node, unit
+from towerrec.config import TrainConfig, build
+from towerrec.config_types import check_types
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import invert
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
+from towerrec.nn.profile import UserProfiles
 from towerrec.nn.two_tower import TwoTower
 from towerrec.positive import positive_mask
 from towerrec.protocol import protocol
+from towerrec.ragged import UserItems
 from towerrec.scoring import Moment
 
 log = logging.getLogger(__name__)
@@ -67,11 +70,12 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     for text in _NOISE:
         warnings.filterwarnings("ignore", text)
     prepared = data.prepared
-    loss: Loss = build(loss_node(cfg.loss, prepared), "loss")
-    data.hparams["rows"] = loss.rows
+    loss: Loss = build(loss_node(cfg.loss, prepared, candidates=cfg.eval.candidates), "loss")
+    cfg.model = model_node(cfg.model, loss)
+    cfg.loader.unit = unit(loss) if cfg.loader.unit is None else cfg.loader.unit
     if cfg.loader.batch_size is None:
-        cfg.loader.batch_size = batch_size(_num_rows(data, loss))
-    data.hparams["batch_size"] = cfg.loader.batch_size
+        cfg.loader.batch_size = batch_size(_num_rows(data, loss), cfg.loader.unit)
+    data.hparams |= {"rows": loss.rows, "batch_size": cfg.loader.batch_size, "unit": cfg.loader.unit}
     check_types(TwoTower, cfg.model, "model")
     torch.manual_seed(cfg.seed)
     module = RetrievalModule(
@@ -87,7 +91,8 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
         micro_batch=cfg.loader.micro_batch,
     )
     validated = prepared.store.num_rows("val") > 0
-    module.attach(resident(cfg, data, loss, module.negatives, validated=validated))
+    profile = prepared.profiles(module.model.profile_kind)
+    module.attach(resident(cfg, data, loss, module.negatives, validated=validated, profile=profile))
     throughput = Throughput()
     callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
     trainer = _trainer(cfg, callbacks, directory)
@@ -118,6 +123,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "devices": trainer.world_size,
             "rank": trainer.global_rank,
             "monitor": saver.monitor,
+            "profile": module.model.profile_kind,
             "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
         },
     )
@@ -149,7 +155,13 @@ def settings(cfg: TrainConfig, loss: Loss) -> dict[str, Any]:
 
 
 def resident(
-    cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, negatives: Negatives, *, validated: bool
+    cfg: TrainConfig,
+    data: RetrievalDataModule,
+    loss: Loss,
+    negatives: Negatives,
+    *,
+    validated: bool,
+    profile: UserItems | None = None,
 ) -> Resident:
     """What the module keeps of the log: tables, counts, and what validation ranks against."""
     prepared = data.prepared
@@ -181,6 +193,7 @@ def resident(
         positive=prepared.positive,
         views=store.item_counts("train") if "views" in negatives.needs else None,
         skips=store.seen("train").without(known) if "skips" in negatives.needs else None,
+        profiles=None if profile is None else UserProfiles(profile),
         tasks=tasks,
         item_context=Moment().item_context(prepared, torch.device("cpu")),
         latest_history=latest,

@@ -17,6 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from towerrec import config
+from towerrec.baselines.registry import NAMES, baseline
+from towerrec.config_types import check_types
 from towerrec.data.features import FeatureChoice
 from towerrec.nn.two_tower import TwoTower
 
@@ -63,7 +65,15 @@ EVERYTHING = [
 
 @pytest.mark.parametrize(("group", "choice"), EVERYTHING)
 def test_every_choice_composes_into_the_schema(group: str, choice: str):
-    assert isinstance(typed("train", f"{group}={choice}"), config.TrainConfig)
+    task = "evaluate" if group == "baseline" else "train"
+    assert isinstance(typed(task, f"{group}={choice}"), config.DataTaskConfig)
+
+
+@pytest.mark.parametrize("choice", choices("baseline"))
+def test_a_baseline_has_a_config_of_its_name_that_shows_its_defaults(choice: str):
+    made = config.build(typed("evaluate", f"baseline={choice}").baseline, "baseline")
+    assert made == baseline(choice)
+    assert set(choices("baseline")) == set(NAMES)
 
 
 @pytest.mark.parametrize("group", ["label", "split", "cleaning", "optimizer", "scheduler", "negatives", "loss", "data"])
@@ -109,7 +119,7 @@ def test_a_model_config_shows_every_key_of_the_model(choice: str):
     node = typed("train", f"model={choice}").model
     keys = set(inspect.signature(TwoTower.__init__).parameters) - {"self", "schema"}
     assert node.keys() - {"name"} == keys
-    config.check_types(TwoTower, node, "model")
+    check_types(TwoTower, node, "model")
 
 
 def test_the_dataclasses_and_conf_say_the_same_defaults():

@@ -1,16 +1,27 @@
 """Baselines against their definitions on logs that fit on the screen."""
 
+from dataclasses import replace
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
 
+from towerrec.baselines import implicit
+from towerrec.baselines.category import CategoryAffinity
+from towerrec.baselines.implicit import ALS, BPR
 from towerrec.baselines.item_rate import ItemRate, estimate_strength
 from towerrec.baselines.neighbours import EASE, ItemKNN
-from towerrec.baselines.popularity import MostPositive, MostViewed, Random, best_list_in_hindsight
+from towerrec.baselines.popularity import DecayedPopularity, MostPositive, MostViewed, Random, best_list_in_hindsight
 from towerrec.baselines.registry import NAMES, baseline, why_not
 from towerrec.baselines.rows import TrainRows
 from towerrec.ragged import UserItems
 from towerrec.retrieval.search import top_n_by
+from towerrec.schema import NO_TIMESTAMP
+
+HAS_IMPLICIT = find_spec("implicit") is not None
+needs_implicit = pytest.mark.skipif(not HAS_IMPLICIT, reason="the optional library implicit is not installed")
+DAY = 86_400_000
 
 #            user item liked
 LOG = [
@@ -22,7 +33,11 @@ LOG = [
 
 def rows(log: list[tuple[int, int, bool]] = LOG, num_users: int = 4, num_items: int = 5) -> TrainRows:
     user, item, liked = (torch.tensor(column) for column in zip(*log, strict=True))
-    return TrainRows(user, item, liked, num_users, num_items)
+    times = torch.arange(len(log)) * DAY
+    return TrainRows(user, item, liked, num_users, num_items, times, {"kind": torch.arange(num_items) % 3 + 1})
+
+
+PRESENT = [name for name in NAMES if HAS_IMPLICIT or name not in ("als", "bpr")]
 
 
 def scores_of_user(fitted, user: int) -> list[float]:
@@ -77,7 +92,7 @@ def test_random_lists_show_every_item_equally_often():
 
 
 def test_scores_may_be_overwritten_without_changing_the_next_list():
-    for name in NAMES:
+    for name in PRESENT:
         fitted = baseline(name).fit(rows())
         before = fitted(torch.tensor([1])).clone()
         fitted(torch.tensor([1])).fill_(-torch.inf)
@@ -137,14 +152,163 @@ def test_an_unknown_baseline_is_named_with_the_closest_known_one():
 def test_a_baseline_without_anything_to_say_gives_the_reason():
     positives = rows([(0, 0, True), (1, 1, True)])
     nothing = rows([(0, 0, False), (1, 1, False)])
-    assert [name for name in NAMES if why_not(name, positives)] == ["item_rate"]
-    assert [name for name in NAMES if why_not(name, nothing)] == ["most_positive", "item_rate", "item_knn", "ease"]
-    assert [name for name in NAMES if why_not(name, rows())] == []
-    assert "20,000 items" in (why_not("ease", rows(num_items=20_001)) or "")
+    fine = set(PRESENT)
+
+    def silent(log: TrainRows) -> set[str]:
+        return {name for name in fine if why_not(baseline(name), log)}
+
+    assert silent(rows()) == set()
+    assert silent(positives) == {"item_rate", "category_affinity"}
+    assert silent(nothing) == fine - {"random", "most_viewed"}
+    assert "20,000 items" in (why_not(EASE(), rows(num_items=20_001)) or "")
+
+
+def test_what_a_log_lacks_is_named_with_the_remedy():
+    user, item, liked = (torch.tensor(column) for column in zip(*LOG, strict=True))
+    plain = TrainRows(user, item, liked, 4, 5)
+    assert "decayed_popularity needs the times of the rows" in (why_not(DecayedPopularity(), plain) or "")
+    untimed = TrainRows(user, item, liked, 4, 5, torch.full((len(LOG),), NO_TIMESTAMP))
+    assert "data.columns.timestamp" in (why_not(DecayedPopularity(), untimed) or "")
+    assert "needs an item feature of kind categorical or multi" in (why_not(CategoryAffinity(), plain) or "")
+    assert "no item feature 'tag': choose from kind" in (why_not(CategoryAffinity(feature="tag"), rows()) or "")
+    wide = TrainRows(user, item, liked, 10**6, 5, categories={"author": torch.full((5,), 500)})
+    assert "here 501,000,000" in (why_not(CategoryAffinity(), wide) or "")
+
+
+def test_without_the_library_als_and_bpr_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(implicit, "find_spec", lambda name: None)
+    for chosen in (ALS(), BPR()):
+        assert "pip install 'towerrec[implicit]'" in (why_not(chosen, rows()) or "")
+
+
+@pytest.mark.parametrize(("half_life", "counts"), [(1.0, "positives"), (3.5, "positives"), (1.0, "views")])
+def test_decayed_popularity_halves_a_row_with_every_half_life(half_life: float, counts: str):
+    expected = np.zeros(5)
+    for day, (_, item, liked) in enumerate(LOG):
+        if liked or counts == "views":
+            expected[item] += 0.5 ** ((len(LOG) - 1 - day) / half_life)
+    got = scores_of_user(DecayedPopularity(half_life_days=half_life, counts=counts).fit(rows()), 0)
+    assert got == pytest.approx(expected / expected.max(), rel=1e-6)
+
+
+def test_a_row_without_a_time_is_no_part_of_decayed_popularity():
+    log = rows([(0, 0, True), (0, 1, True), (1, 1, True)], num_items=2)
+    assert log.timestamp_ms is not None
+    log.timestamp_ms[1:] = torch.tensor([NO_TIMESTAMP, 0])
+    assert scores_of_user(DecayedPopularity().fit(log), 0) == [1, 1]
+
+
+@pytest.mark.parametrize("strength", [0.5, 20.0])
+def test_category_affinity_is_the_users_rate_drawn_towards_that_of_the_category(strength: float):
+    # Item 0 has two categories, item 4 none, item 3 one that only an index beyond the unknown makes.
+    tags = torch.tensor([[2, 3], [2, 0], [3, 1], [4, 0], [1, 0]])
+    user, item, liked = (torch.tensor(column) for column in zip(*LOG, strict=True))
+    log = TrainRows(user, item, liked, 4, 5, categories={"tags": tags})
+    known = [[t for t in row if t >= 2] for row in tags.tolist()]
+
+    def rate(who: int | None, tag: int) -> tuple[int, int]:
+        seen = [hit for u, i, hit in LOG if tag in known[i] and who in (None, u)]
+        return len(seen), sum(seen)
+
+    for who in range(4):
+        expected = []
+        for of_item in known:
+            rates = []
+            for tag in of_item:
+                (views, likes), (all_views, all_likes) = rate(who, tag), rate(None, tag)
+                rates.append((likes + strength * all_likes / all_views) / (views + strength))
+            expected.append(sum(rates) / len(rates) if rates else 5 / 9)
+        got = scores_of_user(CategoryAffinity(prior_strength=strength).fit(log), who)
+        assert got == pytest.approx(expected, abs=2e-6)  # equal items go by their positives, in steps below that
+
+
+def test_category_affinity_reads_the_feature_it_is_told_and_orders_equal_items_by_their_positives():
+    user, item, liked = (torch.tensor(column) for column in zip(*LOG, strict=True))
+    columns = {"one": torch.tensor([2, 2, 2, 2, 2]), "two": torch.tensor([2, 2, 3, 3, 3])}
+    log = TrainRows(user, item, liked, 4, 5, categories=columns)
+    lists = {f: top_n_by(CategoryAffinity(feature=f).fit(log), torch.arange(1), num_items=5, n=5) for f in columns}
+    assert lists["one"].items.tolist() == [[0, 3, 2, 1, 4]]  # likes 2, 2, 1, 0, 0
+    assert lists["two"].items.tolist() == [[0, 1, 3, 2, 4]]  # (1 + 20 * 2/3) / 22 > (0 + 20 * 3/6) / 22
+
+
+def two_tastes() -> tuple[TrainRows, torch.Tensor]:
+    """40 users, 20 items: even users like even items, each has seen seven of their ten; the rest is to be found."""
+    liked = torch.arange(40)[:, None] % 2 == torch.arange(20) % 2
+    seen = torch.rand(40, 20, generator=torch.Generator().manual_seed(0)) < 0.7
+    user, item = (liked & seen).nonzero(as_tuple=True)
+    return TrainRows(user, item, torch.ones(len(user), dtype=torch.bool), 40, 20), liked
+
+
+# What finds them, and a change of every option.
+FACTORS = {
+    "als": ALS(factors=2, regularisation=1.0, alpha=5.0, iterations=5),
+    "bpr": BPR(factors=4, learning_rate=0.1, iterations=60),
+}
+CHANGES: dict[str, dict[str, float]] = {
+    "als": {"factors": 3, "regularisation": 5.0, "alpha": 2.0, "iterations": 2, "seed": 1},
+    "bpr": {"factors": 2, "regularisation": 0.3, "learning_rate": 0.01, "iterations": 2, "seed": 1},
+}
+
+
+@needs_implicit
+@pytest.mark.parametrize("name", FACTORS)
+def test_factors_find_the_planted_tastes(name: str):
+    log, liked = two_tastes()
+    scores = FACTORS[name].fit(log)(torch.arange(40))
+    lowest_right = scores.masked_fill(~liked, torch.inf).amin(1)
+    highest_wrong = scores.masked_fill(liked, -torch.inf).amax(1)
+    assert ((lowest_right > highest_wrong).float().mean()) > 0.95
+
+
+@needs_implicit
+@pytest.mark.parametrize("name", FACTORS)
+def test_every_option_of_the_factors_matters_and_equal_seeds_give_equal_scores(name: str):
+    log, _ = two_tastes()
+    chosen, users = FACTORS[name], torch.arange(40)
+    base = chosen.fit(log)(users)
+    assert torch.equal(replace(chosen).fit(log)(users), base)
+    for key, value in CHANGES[name].items():
+        assert not torch.equal(replace(chosen, **{key: value}).fit(log)(users), base), key
+
+
+@needs_implicit
+def test_als_reaches_the_same_objective_as_exact_alternating_least_squares():
+    log, _ = two_tastes()
+    strength, alpha, factors = 1.0, 5.0, 3
+    liked = log.liked_items().mask_of(torch.arange(40)).double().numpy()
+    weight = 1 + (alpha - 1) * liked
+
+    def objective(scores: np.ndarray) -> float:
+        # Of all factors with these scores the best balanced ones cost twice the nuclear norm (Srebro et al., 2005).
+        penalty = 2 * strength * np.linalg.norm(scores, "nuc")
+        return float((weight * (liked - scores) ** 2).sum() + penalty)
+
+    def solved(fixed: np.ndarray, weight: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        pairs = zip(weight, wanted, strict=True)
+        rows = [(fixed.T * w @ fixed + strength * np.eye(factors), fixed.T @ (w * p)) for w, p in pairs]
+        return np.stack([np.linalg.solve(left, right) for left, right in rows])
+
+    item = np.random.default_rng(0).normal(size=(20, factors))
+    for _ in range(100):
+        user = solved(item, weight, liked)
+        item = solved(user, weight.T, liked.T)
+    fitted = ALS(factors=factors, regularisation=strength, alpha=alpha, iterations=100).fit(log)
+    assert objective(fitted(torch.arange(40)).double().numpy()) == pytest.approx(objective(user @ item.T), rel=0.01)
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: ItemRate(prior_strength=0), lambda: EASE(regularisation=0), lambda: ItemKNN(num_neighbours=0)]
+    "make",
+    [
+        lambda: ItemRate(prior_strength=0),
+        lambda: EASE(regularisation=0),
+        lambda: ItemKNN(num_neighbours=0),
+        lambda: DecayedPopularity(half_life_days=0),
+        lambda: DecayedPopularity(counts="likes"),
+        lambda: ALS(factors=0),
+        lambda: CategoryAffinity(prior_strength=0),
+        lambda: BPR(regularisation=-1),
+        lambda: BPR(learning_rate=0),
+    ],
 )
 def test_settings_out_of_range_are_refused(make):
     with pytest.raises(ValueError, match="must be"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +23,14 @@ class ItemRate:
 
     prior_strength: float | None = None
 
+    name: ClassVar[str] = "item_rate"
+
     def __post_init__(self) -> None:
         if self.prior_strength is not None and self.prior_strength <= 0:
             raise ValueError(f"prior_strength must be positive, got {self.prior_strength}")
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return rows.lacks("rows", "positives", "negatives")
 
     def fit(self, rows: TrainRows) -> Scorer:
         views_I, likes_I = rows.views, rows.likes

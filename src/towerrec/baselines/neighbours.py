@@ -8,6 +8,7 @@ Shape letters: B users, I items, K neighbours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,9 +36,14 @@ class ItemKNN:
     num_neighbours: int = 100
     shrinkage: float = 10.0
 
+    name: ClassVar[str] = "item_knn"
+
     def __post_init__(self) -> None:
         if self.num_neighbours < 1 or self.shrinkage < 0:
             raise ValueError("num_neighbours must be at least 1 and shrinkage at least 0")
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return _lacks(rows)
 
     def fit(self, rows: TrainRows) -> Scorer:
         liked = rows.liked_items()
@@ -61,9 +67,14 @@ class EASE:
 
     regularisation: float = 500.0
 
+    name: ClassVar[str] = "ease"
+
     def __post_init__(self) -> None:
         if self.regularisation <= 0:
             raise ValueError(f"regularisation must be positive, got {self.regularisation}")
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return _lacks(rows)
 
     def fit(self, rows: TrainRows) -> Scorer:
         liked = rows.liked_items()
@@ -75,13 +86,17 @@ class EASE:
         return _linear(liked, weight_II)
 
 
+def _lacks(rows: TrainRows) -> str | None:
+    if rows.num_items > MAX_ITEMS:
+        return (
+            f"holds an item x item matrix and takes up to {MAX_ITEMS:,} items, the log has {rows.num_items:,}: "
+            "choose als, most_positive or item_rate"
+        )
+    return rows.lacks("rows", "positives")
+
+
 def _gram(liked: UserItems) -> Tensor:
     """How many users liked both items, float32 [I, I]."""
-    if liked.num_items > MAX_ITEMS:
-        raise ValueError(
-            f"this baseline holds an item x item matrix and takes up to {MAX_ITEMS:,} items, the log has "
-            f"{liked.num_items:,}: choose most_positive or item_rate"
-        )
     gram_II = torch.zeros(liked.num_items, liked.num_items)
     for user_idx_B in torch.arange(liked.num_users).split(_USERS_AT_ONCE):
         liked_BI = liked.mask_of(user_idx_B).float()

@@ -6,6 +6,7 @@ Shape letters: B users, I items.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +26,11 @@ def same_for_all(score_I: Tensor) -> Scorer:
 class MostViewed:
     """Items by the number of their training rows."""
 
+    name: ClassVar[str] = "most_viewed"
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return rows.lacks("rows")
+
     def fit(self, rows: TrainRows) -> Scorer:
         return same_for_all(rows.views)
 
@@ -33,8 +39,42 @@ class MostViewed:
 class MostPositive:
     """Items by the number of their positive training rows."""
 
+    name: ClassVar[str] = "most_positive"
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return rows.lacks("rows", "positives")
+
     def fit(self, rows: TrainRows) -> Scorer:
         return same_for_all(rows.likes)
+
+
+@dataclass(frozen=True)
+class DecayedPopularity:
+    """Items by their recent training rows: each counts half as much for every half-life before the last of them.
+
+    Args:
+        half_life_days: After how many days a row counts half.
+        counts: `positives`, or all `views`.
+    """
+
+    half_life_days: float = 7.0
+    counts: str = "positives"
+
+    name: ClassVar[str] = "decayed_popularity"
+
+    def __post_init__(self) -> None:
+        if not self.half_life_days > 0:
+            raise ValueError(f"half_life_days must be positive, got {self.half_life_days}")
+        if self.counts not in ("positives", "views"):
+            raise ValueError(f"counts must be 'positives' or 'views', got {self.counts!r}")
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return rows.lacks("rows", *(["positives"] if self.counts == "positives" else []), "times")
+
+    def fit(self, rows: TrainRows) -> Scorer:
+        recent_I = rows.recent(half_life_days=self.half_life_days, positives_only=self.counts == "positives")
+        # Shares of the largest: what is left of an old log is tiny, and float32 must keep its order.
+        return same_for_all(recent_I / recent_I.max())
 
 
 @dataclass(frozen=True)
@@ -42,6 +82,11 @@ class Random:
     """A random order of the items for every user, fixed by the seed, the user and the item alone."""
 
     seed: int = 0
+
+    name: ClassVar[str] = "random"
+
+    def why_not(self, rows: TrainRows) -> str | None:
+        return None
 
     def fit(self, rows: TrainRows) -> Scorer:
         num_items = rows.num_items

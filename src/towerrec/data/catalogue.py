@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from towerrec.data.cache import is_complete, write_directory
 from towerrec.data.history import UserHistory
 from towerrec.data.prepare import Prepared
 from towerrec.data.store import InteractionStore
+from towerrec.data.time import ages, local_time
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import FeatureTable
@@ -26,6 +29,7 @@ class Catalogue(EncodedTables):
     Args:
         seen: Items of every user in training and validation rows.
         history: Training positives of every user.
+        profiles: Training rows of every user (see `Prepared.profiles`), where the model of the run reads them.
         in_log: Which items have a row in the log, bool [I]: the candidates unless told otherwise. Side tables may
             describe more.
     """
@@ -33,16 +37,18 @@ class Catalogue(EncodedTables):
     seen: UserItems
     history: UserHistory
     in_log: Tensor
+    profiles: UserItems | None = None
 
 
-def catalogue_of(prepared: Prepared) -> Catalogue:
-    """The catalogue of a prepared log."""
+def catalogue_of(prepared: Prepared, *, profile: str = "none") -> Catalogue:
+    """The catalogue of a prepared log, with the profiles of a model that reads them (`Prepared.profiles`)."""
     tables = {field.name: getattr(prepared, field.name) for field in fields(EncodedTables)}
     return Catalogue(
         **tables,
         seen=prepared.store.seen("train", "val"),
         history=train_history(prepared.store, prepared.positive),
         in_log=prepared.store.in_log("item"),
+        profiles=prepared.profiles(profile),
     )
 
 
@@ -55,9 +61,22 @@ def train_history(store: InteractionStore, positive: str) -> UserHistory:
     )
 
 
-def save_catalogue(prepared: Prepared, directory: str | Path) -> None:
+def item_ages(catalogue: Catalogue, at_ms: int | None) -> Tensor | None:
+    """Whole days from each item's date to a moment (None: the last training row), int64 [I], -1 where not known.
+
+    None where the run has no feature of kind `age_days`, or no times.
+    """
+    at = catalogue.as_of_ms if at_ms is None else at_ms
+    if at is None or not catalogue.item_days:
+        return None
+    days = next(iter(catalogue.item_days.values()))
+    today = local_time(np.array([at], dtype=np.int64), catalogue.timezone).day
+    return torch.from_numpy(ages(today, days)).long()
+
+
+def save_catalogue(prepared: Prepared, directory: str | Path, *, profile: str = "none") -> None:
     """Write the catalogue of a run; the folder is complete or not there."""
-    catalogue = catalogue_of(prepared)
+    catalogue = catalogue_of(prepared, profile=profile)
     write_directory(Path(directory), lambda temporary: _write(catalogue, temporary))
 
 
@@ -87,6 +106,7 @@ def load_catalogue(directory: str | Path) -> Catalogue:
             moments=packed["history_moments"],
         ),
         in_log=packed["in_log"],
+        profiles=_profiles(packed, tables.schema.num_items),
     )
 
 
@@ -124,6 +144,7 @@ def with_items(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool
             [catalogue.display, frame.select(ids.alias("item_id"), pl.col(texts).cast(pl.String))], how="diagonal"
         ),
         "seen": UserItems(catalogue.seen.offsets, catalogue.seen.items, num_items),
+        "profiles": None if catalogue.profiles is None else replace(catalogue.profiles, num_items=num_items),
         "in_log": torch.cat([catalogue.in_log, torch.ones(frame.height, dtype=torch.bool)]),
     }
     return Catalogue(**grown)
@@ -131,7 +152,15 @@ def with_items(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool
 
 def _write(catalogue: Catalogue, directory: Path) -> None:
     save_tables(catalogue, directory)
-    history = catalogue.history
+    history, profile = catalogue.history, {}
+    if catalogue.profiles is not None:
+        lists = catalogue.profiles
+        assert lists.values is not None
+        profile = {
+            "profile_offsets": lists.offsets,
+            "profile_items": lists.items.int(),
+            "profile_positive": lists.values > 0,
+        }
     save_tensors(
         {
             "seen_offsets": catalogue.seen.offsets,
@@ -142,6 +171,15 @@ def _write(catalogue: Catalogue, directory: Path) -> None:
             "history_first_timed": history.first_timed,
             "history_moments": history.moments,
             "in_log": catalogue.in_log,
+            **profile,
         },
         directory / "packed",
+    )
+
+
+def _profiles(packed: Mapping[str, Tensor], num_items: int) -> UserItems | None:
+    if "profile_items" not in packed:
+        return None
+    return UserItems(
+        packed["profile_offsets"], packed["profile_items"].long(), num_items, packed["profile_positive"].float()
     )

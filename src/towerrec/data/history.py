@@ -77,6 +77,12 @@ class UserHistory:
         start_R = torch.where(timed_R, self.first_timed[user_idx_R], self.first[user_idx_R])
         return start_R.int(), end_R.int()
 
+    def rows(self) -> tuple[Tensor, Tensor]:
+        """Item and moment of every positive, int64 [P] each; `NO_TIMESTAMP` where it has none."""
+        rank = self.key % (len(self.moments) + 2)
+        timed = torch.cat([self.moments.new_full((1,), NO_TIMESTAMP), self.moments])
+        return self.items, timed[rank]
+
     def latest(self, user_idx_B: Tensor, *, length: int) -> Tensor:
         """Each user's last positives, most recent first, int64 [B, H], -1 where there are fewer."""
         return self.gather(self.first[user_idx_B], self.first[user_idx_B + 1], length=length)

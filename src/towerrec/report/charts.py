@@ -69,6 +69,33 @@ def curve_chart(systems: Sequence[Judged], name: str) -> str:
     return _svg(height, f"{name} against the cut K", parts)
 
 
+def dial_chart(points: Sequence[tuple[float, float, str]], *, across: str, up: str) -> str:
+    """Points (across, up, label) joined in their order; both axes begin at 0."""
+    left, right, top, bottom, height = 56, 40, 16, 44, 300
+    widest, highest = max(p[0] for p in points) or 1.0, max(p[1] for p in points) or 1.0
+
+    def x(value: float) -> float:
+        return left + (WIDTH - left - right) * value / widest
+
+    def y(value: float) -> float:
+        return height - bottom - (height - top - bottom) * value / highest
+
+    parts = []
+    for tick in _ticks(highest):
+        parts += [
+            _line(left, y(tick), WIDTH - right, y(tick), "grid"),
+            _text(left - 6, y(tick) + 4, f"{tick:g}", "end tick"),
+        ]
+    parts += [_text(x(tick), height - 26, f"{tick:g}", "middle tick") for tick in _ticks(widest)]
+    parts += [_text(WIDTH / 2, height - 8, across, "middle tick"), _text(6, 12, up, "start tick")]
+    path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b, _ in points)
+    parts.append(f'<polyline class="curve {colour(0)}" points="{path}"/>')
+    for a, b, label in points:
+        parts.append(f'<circle class="dot {colour(0)}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="4"/>')
+        parts.append(_text(x(a) + 8, y(b) - 6, label, "start"))
+    return _svg(height, f"{up} against {across}", parts)
+
+
 def legend(systems: Sequence[Judged]) -> str:
     """Which colour is whose."""
     items = (

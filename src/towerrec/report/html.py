@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from towerrec.report.charts import colour, curve_chart, interval_chart, legend
+from towerrec.report.dial import Curve, curve_section
 from towerrec.report.interpret import main_metric
 from towerrec.report.judge import Judged, Summary
 
@@ -41,6 +42,7 @@ def page(
     values: Summary | None = None,
     constant_values: Mapping[str, Mapping[str, float]] | None = None,
     examples: Sequence[Example] = (),
+    curve: Curve | None = None,
 ) -> str:
     """The whole page as text.
 
@@ -54,6 +56,7 @@ def page(
         values: RMSE and MAE of predicted values, where there are any.
         constant_values: The same of constant predictions.
         examples: Some users' lists.
+        curve: What a dial gains and costs, where one was turned.
     """
     metric = main_metric(systems[0].summary)
     sections = [
@@ -62,6 +65,8 @@ def page(
         _section("All figures", _figures(systems)),
         _section("Figures against the length of the list", _curves(systems)),
     ]
+    if curve is not None:
+        sections.append(_section("Accuracy against coverage", curve_section(curve)))
     if values:
         sections.append(_section("Predicted values", _predicted(systems[0].name, values, constant_values or {})))
     if examples:

@@ -1,0 +1,127 @@
+"""The dial of freshness on a trained model: its prior from the catalogue alone, and the curve that it draws.
+
+Shape letters: B judged users, I items, n length of the lists.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from towerrec.config import PriorConfig
+from towerrec.data.catalogue import Catalogue, catalogue_of, item_ages
+from towerrec.data.prepare import Prepared
+from towerrec.decay import decayed_counts, latest
+from towerrec.metrics.functional import coverage_at_k
+from towerrec.protocol import Protocol
+from towerrec.ragged import TopN
+from towerrec.report.dial import Curve, DialPoint
+from towerrec.report.judge import judge
+from towerrec.retrieval.prior import popularity_prior, score_spread, youth_prior
+from towerrec.retrieval.search import top_n
+from towerrec.scoring import TowerScores
+
+# Users whose scores tell the spread: a mean over so many is steady, and large logs stay quick.
+_SPREAD_USERS = 4096
+
+
+def item_prior(prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> Tensor:
+    """The prior of every item, mean 0 and deviation 1 over the items of the log, float32 [I].
+
+    Args:
+        prior: Which one, and its half-life.
+        catalogue: Training positives with their times, and days of the items.
+        at_ms: Moment of the request for `youth`; None: the last training moment. Shares of decayed popularity are the
+            same at any moment after training.
+
+    Raises:
+        ValueError: If the run has no times, or knows no dates of items.
+    """
+    if prior.of == "youth":
+        age_I = item_ages(catalogue, at_ms)
+        if age_I is None:
+            raise ValueError(
+                "prior.of=youth needs the dates of the items: the run has no feature of kind age_days or no times; "
+                "train with one, or take prior.of=popularity"
+            )
+        return youth_prior(age_I, catalogue.in_log)
+    return popularity_prior(_recent(prior.half_life_days, catalogue), catalogue.in_log)
+
+
+def dialled(scores: TowerScores, prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> TowerScores:
+    """The scores of a model with the prior at the weight it has; at 0 the very same scores."""
+    if prior.weight == 0:
+        return scores
+    return scores.with_dial(prior.weight * _unit(scores, prior, catalogue, at_ms=at_ms))
+
+
+def curve(prior: PriorConfig, weights: list[float], scores: TowerScores, prepared: Prepared, rules: Protocol) -> Curve:
+    """Judge the lists at every value of the dial by the same rules."""
+    catalogue = catalogue_of(prepared)
+    unit_I = _unit(scores, prior, catalogue)
+    age_I = item_ages(catalogue, None)
+    place_I = _popularity_percentile(catalogue)
+    k = min(rules.ks, key=lambda cut: (abs(cut - 20), cut))
+    points = []
+    for weight in sorted(set(weights) | {0.0}):
+        lists = lists_of(scores if weight == 0 else scores.with_dial(weight * unit_I), rules)
+        points.append(_point(weight, lists, rules, k, place_I, age_I))
+    return Curve(on=rules.on, k=k, of=prior.of, half_life_days=prior.half_life_days, points=points)
+
+
+def lists_of(scores: TowerScores, rules: Protocol) -> TopN:
+    """The model's lists for the judged users, on the CPU."""
+    users, allowed = rules.users.to(scores.device), rules.allowed
+    lists = top_n(
+        torch.cat([scores.users(part) for part in users.split(4096)]),
+        scores.items(),
+        n=max(rules.ks),
+        user_idx_B=users,
+        exclude=None if rules.exclude is None else rules.exclude.to(scores.device),
+        allowed=None if allowed is None else allowed.to(scores.device),
+    )
+    return lists.to("cpu")
+
+
+def _unit(scores: TowerScores, prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> Tensor:
+    """What a weight of 1 adds to the score of every item, [I] on the device of the scores."""
+    num_users = len(catalogue.user_ids)
+    some = torch.arange(0, num_users, max(1, -(-num_users // _SPREAD_USERS)))
+    spread = score_spread(scores.users(some), scores.items(), catalogue.in_log.to(scores.device))
+    return spread * item_prior(prior, catalogue, at_ms=at_ms).to(scores.device)
+
+
+def _recent(half_life_days: float | None, catalogue: Catalogue) -> Tensor:
+    """Training positives of every item as of the last training moment, float64 [I]."""
+    item_idx, timestamp_ms = catalogue.history.rows()
+    num_items = len(catalogue.item_ids)
+    if half_life_days is None:
+        return torch.bincount(item_idx, minlength=num_items).double()
+    as_of_ms = latest(timestamp_ms)
+    if as_of_ms is None:
+        raise ValueError("prior.half_life_days needs the times of the rows, the log has none: set it to null")
+    return decayed_counts(item_idx, timestamp_ms, num_items=num_items, as_of_ms=as_of_ms, half_life_days=half_life_days)
+
+
+def _popularity_percentile(catalogue: Catalogue) -> Tensor:
+    """Share of the items of the log with fewer training positives (half of those with as many), float64 [I]."""
+    likes_I = _recent(None, catalogue)
+    ordered = likes_I[catalogue.in_log].sort().values
+    below, upto = (torch.searchsorted(ordered, likes_I, right=right) for right in (False, True))
+    return (below + upto) / (2 * len(ordered))
+
+
+def _point(weight: float, lists: TopN, rules: Protocol, k: int, place_I: Tensor, age_I: Tensor | None) -> DialPoint:
+    shown = lists.items[:, :k]
+    shown = shown[shown >= 0]
+    age = None
+    if age_I is not None and bool((age_I[shown] >= 0).any()):
+        known = age_I[shown]
+        age = float(known[known >= 0].double().mean())
+    return DialPoint(
+        weight=weight,
+        per_user=judge(lists, rules.relevant, rules.users, [k]),
+        coverage=float(coverage_at_k(lists.items, rules.num_candidates, k)),
+        popularity=float(place_I[shown].mean()),
+        age_days=age,
+    )
