@@ -38,6 +38,7 @@ class Protocol:
         exclude: Items never listed for a user, or None.
         allowed: Candidates: bool [I] for all, one list per user, or None for all items.
         num_candidates: Items that could be listed for somebody.
+        candidates_per_user: Items that could be listed for a judged user, on average.
     """
 
     on: str
@@ -50,6 +51,7 @@ class Protocol:
     exclude: UserItems | None
     allowed: Tensor | UserItems | None
     num_candidates: int
+    candidates_per_user: float
 
     def describe(self) -> dict[str, Any]:
         """The rules in plain builtins, for files and reports."""
@@ -62,6 +64,7 @@ class Protocol:
             "relevant": int(self.relevant.counts.sum()),
             "relevant_but_no_candidate": self.dropped,
             "num_candidates": self.num_candidates,
+            "candidates_per_user": self.candidates_per_user,
         }
 
 
@@ -83,7 +86,7 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
     mode = candidates or prepared.candidates
     rule = positive or prepared.positive
     store = prepared.store
-    allowed: Tensor | UserItems | None = None
+    allowed: Tensor | UserItems
     exclude: UserItems | None = None
     if mode == "observed":
         allowed = store.seen(on)
@@ -101,7 +104,15 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
         )
     if max(ks) > num_candidates:
         raise ValueError(f"eval.ks: {max(ks)} is larger than the {num_candidates:,} candidates there are: lower it")
-    return Protocol(on, sorted(ks), mode, rule, users, relevant, dropped, exclude, allowed, num_candidates)
+    per_user = _candidates_per_user(users, allowed, exclude)
+    return Protocol(on, sorted(ks), mode, rule, users, relevant, dropped, exclude, allowed, num_candidates, per_user)
+
+
+def _candidates_per_user(users: Tensor, allowed: Tensor | UserItems, exclude: UserItems | None) -> float:
+    if isinstance(allowed, UserItems):
+        return round(float(allowed.counts[users].double().mean()), 2)
+    seen = 0 if exclude is None else int(allowed[exclude.pairs_of(users)[1]].sum())
+    return round(int(allowed.sum()) - seen / len(users), 2)
 
 
 def _allowed_for_all(mode: str, prepared: Prepared, on: str) -> Tensor:
