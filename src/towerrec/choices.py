@@ -1,4 +1,9 @@
-"""What `auto` means: decisions that depend on what the log holds."""
+"""What `auto` and `null` mean: decisions that depend on the log and on the loss.
+
+Two recipes stand behind them. Labels of shown rows (a watch ratio, liked or not) are predicted row by row from ids and
+features. Where the catalogue is ranked for users of whom mostly positives are known, a user is the sum of his items,
+and every user draws his items from one softmax over the catalogue.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +11,89 @@ from collections.abc import Mapping
 from typing import Any
 
 from towerrec.data.prepare import Prepared
+from towerrec.data.splits import Given, RandomRows
+from towerrec.nn.losses import Loss, Multinomial
 
 AUTO = "auto"
 
+BY_ROWS: dict[str, Any] = {
+    "embedding_dim": 32,
+    "use_user_id": True,
+    "similarity": "dot",
+    "scale": 1.0,
+    "learn_scale": True,
+    "profile": "none",
+}
+"""What `null` stands for in the model where rows are predicted or compared one by one."""
+
+BY_USERS: dict[str, Any] = {
+    "embedding_dim": 128,
+    "use_user_id": False,
+    "similarity": "cosine",
+    "scale": 5.0,
+    "learn_scale": False,
+    "profile": "rows",
+}
+"""The same where the loss reads whole users (`Multinomial`)."""
+
+# Users per step under loss=multinomial: an epoch of 17,000 users has 33 steps of 512.
+_USERS = 512
+
 
 def split_node(split: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """The split that `split=auto` stands for: the files' own where they bring one, otherwise rows at random."""
+    """The split that `split=auto` stands for: the files' own where they bring one, otherwise rows at random.
+
+    Files without a validation file give some of their training rows for it, so that training knows when to stop.
+    """
     if split.get("name") != AUTO:
         return dict(split)
-    rest = {key: value for key, value in split.items() if key != "name"}
-    if data.get("train") is not None:
-        return {"_target_": "towerrec.data.splits.Given", "candidates": rest["candidates"]}
-    return {"_target_": "towerrec.data.splits.RandomRows", **rest}
+    rest = {key: value for key, value in split.items() if key not in ("name", "val_of_train")}
+    if data.get("train") is None:
+        return {"_target_": f"{RandomRows.__module__}.{RandomRows.__name__}", **rest}
+    val = 0.0 if data.get("val") is not None else split["val_of_train"]
+    given = {"candidates": rest["candidates"], "val": val, "seed": rest["seed"]}
+    return {"_target_": f"{Given.__module__}.{Given.__name__}", **given}
 
 
-def loss_node(loss: Mapping[str, Any], prepared: Prepared) -> dict[str, Any]:
+def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | None) -> dict[str, Any]:
     """The loss that `loss=auto` stands for.
 
-    Labels that are no classes are predicted by their squared error; likes and dislikes by binary cross-entropy; and a
-    log of positives alone has nothing but the other items to be compared with.
+    Labels that are no classes are predicted by their squared error. Likes and dislikes are predicted by binary
+    cross-entropy where lists are chosen among what a user was shown; where they are chosen from the catalogue, and
+    where the log holds positives alone, the items compete.
+
+    Args:
+        loss: The config group.
+        prepared: The log.
+        candidates: What lists are chosen from; None: what the split says.
     """
     if loss.get("name") != AUTO:
         return dict(loss)
     if not prepared.binary:
         return {"_target_": "towerrec.nn.losses.MSE"}
     labels = prepared.store.rows("train").label
-    name = "BCE" if float(labels.min()) < float(labels.max()) else "InBatchSoftmax"
+    shown = (candidates or prepared.candidates) == "observed"
+    name = "BCE" if shown and float(labels.min()) < float(labels.max()) else "Multinomial"
     return {"_target_": f"towerrec.nn.losses.{name}"}
 
 
-def batch_size(num_rows: int) -> int:
-    """Rows per step that `loader.batch_size=null` stands for: a power of two that gives an epoch at least 64 steps,
-    between 128 and 4,096."""
+def model_node(model: Mapping[str, Any], loss: Loss) -> dict[str, Any]:
+    """The model with its `null`s filled in."""
+    filled = BY_USERS if isinstance(loss, Multinomial) else BY_ROWS
+    return {key: filled[key] if value is None and key in filled else value for key, value in model.items()}
+
+
+def unit(loss: Loss) -> str:
+    """What `loader.unit=null` stands for: a loss with one softmax per user reads all rows of a user at once."""
+    return "users" if isinstance(loss, Multinomial) else "rows"
+
+
+def batch_size(num_rows: int, unit: str) -> int:
+    """What `loader.batch_size=null` stands for.
+
+    Rows: a power of two that gives an epoch at least 64 steps, between 128 and 4,096. Users: 512.
+    """
+    if unit == "users":
+        return _USERS
     most = max(num_rows // 64, 1)
     return min(max(1 << (most.bit_length() - 1), 128), 4096)

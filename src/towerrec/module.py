@@ -21,6 +21,7 @@ from towerrec.metrics.watch_time import ErrorMetrics
 from towerrec.nn.batch_scorer import BatchScorer
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
+from towerrec.nn.profile import UserProfiles
 from towerrec.nn.two_tower import build_two_tower
 from towerrec.optim import OptimizerSettings, Schedule
 from towerrec.ragged import UserItems
@@ -60,6 +61,7 @@ class Resident:
         positive: Rule of a positive.
         views: Training rows of every item, [I], where the negatives need `views`.
         skips: Items shown to each user and never positive in training, where the negatives need `skips`.
+        profiles: Training rows of every user, for models that read them.
         tasks: What is ranked in which stage, by `val` and `test`.
         item_context: Context of every item when validation asks for lists, for instance its age then.
         latest_history: `latest_history(user_idx_B) -> history_BH`, for models that read a history.
@@ -74,6 +76,7 @@ class Resident:
     positive: str = "> 0"
     views: Tensor | None = None
     skips: UserItems | None = None
+    profiles: UserProfiles | None = None
     tasks: dict[str, RankingTask] = field(default_factory=dict)
     item_context: dict[str, Tensor] = field(default_factory=dict)
     latest_history: Callable[[Tensor], Tensor] | None = None
@@ -128,6 +131,7 @@ class RetrievalModule(L.LightningModule):
         self._resident: Resident | None = None
         self._scorer: BatchScorer | None = None
         self._item_IV: Tensor | None = None
+        self._profile_IV: Tensor | None = None
 
     def attach(self, resident: Resident) -> None:
         """Hand over the log: before `trainer.fit`, `trainer.validate` and `trainer.test`.
@@ -149,6 +153,7 @@ class RetrievalModule(L.LightningModule):
             views=resident.views,
             skips=resident.skips,
             positive=resident.positive,
+            profiles=resident.profiles,
             micro_batch=self.micro_batch,
         )
 
@@ -181,6 +186,9 @@ class RetrievalModule(L.LightningModule):
         if self.global_step == 0 and self.model.global_bias is not None:
             start = self.loss.initial_bias(self.resident.labels, negatives_per_row=self.negatives.per_row)
             torch.nn.init.constant_(self.model.global_bias, start)
+        item_bias_I = self.loss.initial_item_bias(self.resident.item_counts)
+        if self.global_step == 0 and item_bias_I is not None:
+            self.scorer.encoder.start_item_biases(item_bias_I)
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
@@ -242,6 +250,8 @@ class RetrievalModule(L.LightningModule):
         for metric in (self.ranking, self.errors, self.raw_errors, self.row_loss):
             metric.reset()
         self._item_IV = self.scorer.item_vectors(self.resident.item_context)
+        reads = self.resident.profiles is not None
+        self._profile_IV = self.scorer.item_vectors() if reads and self.resident.item_context else self._item_IV
 
     def _evaluate(self, stage: str, batch: Tensor | Batch) -> None:
         if isinstance(batch, Batch):
@@ -255,7 +265,7 @@ class RetrievalModule(L.LightningModule):
         history_BH = None
         if self.model.reads_history and latest is not None:
             history_BH = latest(user_idx_B.cpu()).to(user_idx_B.device)
-        user_BV = self.scorer.user_vectors(user_idx_B, history_BH)
+        user_BV = self.scorer.user_vectors(user_idx_B, history_BH, self._profile_IV)
         lists = top_n(
             user_BV.float(),
             self._item_IV.float(),
@@ -280,7 +290,7 @@ class RetrievalModule(L.LightningModule):
             self.raw_errors.update(inverse(predicted_B), inverse(batch.label))
 
     def _finish(self, stage: str) -> None:
-        self._item_IV = None
+        self._item_IV = self._profile_IV = None
         figures: dict[str, Tensor] = {}
         for prefix, metric in (("", self.ranking), ("", self.errors), ("raw_", self.raw_errors)):
             if metric.update_called:

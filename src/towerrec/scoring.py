@@ -19,8 +19,8 @@ from towerrec.data.loader import BatchLoader
 from towerrec.data.store import Rows
 from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import TwoTower, score
-from towerrec.retrieval.prior import with_column
 from towerrec.ragged import UserItems
+from towerrec.retrieval.prior import with_column
 from towerrec.schema import FeatureTable
 
 
@@ -41,7 +41,7 @@ class Moment:
         if at is None:
             return {}
         moments = np.full(tables.items.num_rows, at, dtype=np.int64)
-        columns = tables.encoders.item_context(moments, tables.item_days)
+        columns = tables.encoders.item_context(moments, tables.item_days, tables.item_recent)
         return {name: torch.from_numpy(column).long().to(device) for name, column in columns.items()}
 
 

@@ -75,7 +75,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     cfg.loader.unit = unit(loss) if cfg.loader.unit is None else cfg.loader.unit
     if cfg.loader.batch_size is None:
         cfg.loader.batch_size = batch_size(_num_rows(data, loss), cfg.loader.unit)
-    data.hparams |= {"rows": loss.rows, "batch_size": cfg.loader.batch_size, "unit": cfg.loader.unit}
+    data.hparams.update(rows=loss.rows, batch_size=cfg.loader.batch_size, unit=cfg.loader.unit)
     check_types(TwoTower, cfg.model, "model")
     torch.manual_seed(cfg.seed)
     module = RetrievalModule(

@@ -18,6 +18,7 @@ from towerrec.data.prepare import Prepared, prepare
 from towerrec.data.splits import Split
 from towerrec.data.store import Rows
 from towerrec.data.tables import Source
+from towerrec.data.user_batches import UserBatchLoader
 
 
 class RetrievalDataModule(L.LightningDataModule):
@@ -37,6 +38,8 @@ class RetrievalDataModule(L.LightningDataModule):
         eval_users: Users ranked at once.
         eval_rows: Rows predicted at once.
         history_length: Recent positives handed over with each row.
+        unit: What `batch_size` counts: `rows`, or `users` with all their rows.
+        target_share: With `unit="users"`, see `UserBatchLoader`.
         resident: Keep the rows on the training device; None: on a GPU whose free memory holds them three times.
         rows: Train on `all` rows, or only on the `positives`.
         positive: Rule of a positive in validation and test; None takes the label's.
@@ -56,6 +59,8 @@ class RetrievalDataModule(L.LightningDataModule):
         eval_users: int = 1024,
         eval_rows: int = 65536,
         history_length: int = 0,
+        unit: str = "rows",
+        target_share: float = 0.5,
         resident: bool | None = None,
         rows: str = "all",
         positive: str | None = None,
@@ -76,6 +81,8 @@ class RetrievalDataModule(L.LightningDataModule):
                 "eval_users": eval_users,
                 "eval_rows": eval_rows,
                 "history_length": history_length,
+                "unit": unit,
+                "target_share": target_share,
                 "resident": resident,
                 "rows": rows,
                 "positive": positive,
@@ -115,7 +122,21 @@ class RetrievalDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Batches of training rows in an order that each epoch draws anew."""
-        return self._row_loader("train", self.hparams["batch_size"], shuffle=True, kind=self.hparams["rows"])
+        hparams = self.hparams
+        if hparams["unit"] == "rows":
+            return self._row_loader("train", hparams["batch_size"], shuffle=True, kind=hparams["rows"])
+        if hparams["history_length"] > 0:
+            raise ValueError("loader.unit=users: a batch of users has no moment, set loader.history_length=0")
+        return UserBatchLoader(
+            self._placed(self.prepared.store.rows("train")),
+            batch_size=hparams["batch_size"],
+            target_share=hparams["target_share"],
+            seed=hparams["seed"],
+            kind=hparams["rows"],
+            positive=self.prepared.positive,
+            rank=self._rank,
+            world_size=self._world_size,
+        )
 
     def val_dataloader(self) -> list[UserLoader | BatchLoader]:
         """Users with a validation positive, and validation rows; nothing where the split has no validation rows."""

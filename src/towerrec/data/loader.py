@@ -95,6 +95,11 @@ class BatchLoader:
     def batch_sampler(self) -> None:
         """None: Lightning looks here before it asks what kind of sampler there is."""
 
+    @property
+    def num_units(self) -> int:
+        """What batches count: rows."""
+        return self.num_rows
+
     def __len__(self) -> int:
         return len(self._bounds()) - 1
 
@@ -107,31 +112,34 @@ class BatchLoader:
     def _bounds(self) -> list[int]:
         """Where the batches of all processes together begin, and the end."""
         step = self.batch_size * self.world_size
-        full = self.num_rows // step
-        rest = self.num_rows - full * step
+        full = self.num_units // step
+        rest = self.num_units - full * step
         bounds = [i * step for i in range(full + 1)]
         if rest >= self.world_size and not self.drop_last:
-            bounds.append(self.num_rows)
+            bounds.append(self.num_units)
         elif rest > 0 and not self.drop_last and full > 0:
-            # Too few rows for a row in each process: they join the batch before.
-            bounds[-1] = self.num_rows
+            # Too few for one in each process: they join the batch before.
+            bounds[-1] = self.num_units
         return bounds
 
     def _order(self) -> Tensor | None:
         """Row numbers in the order of this epoch, int64 [R]; None means 0, 1, 2, ..."""
         if not self.shuffle:
             return self.chosen
-        device = self.rows.label.device
-        generator = torch.Generator(device=device).manual_seed(_mix(self.seed, self.epoch))
-        order = torch.randperm(self.num_rows, generator=generator, device=device)
+        order = torch.randperm(self.num_rows, generator=self._generator(), device=self.rows.label.device)
         return order if self.chosen is None else self.chosen[order]
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator(device=self.rows.label.device).manual_seed(_mix(self.seed, self.epoch))
 
     def _batch(self, order: Tensor | None, start: int, end: int) -> Batch:
         share = slice(start + self.rank, end, self.world_size)
+        return self._gathered(share if order is None else order[share])
 
+    def _gathered(self, at: Tensor | slice) -> Batch:
         def take(column: Tensor) -> Tensor:
             # index_select runs on one thread and beats advanced indexing several times over at this size.
-            return column[share] if order is None else column.index_select(0, order[share])
+            return column[at] if isinstance(at, slice) else column.index_select(0, at)
 
         rows = self.rows
         user_idx, item_idx = take(rows.user_idx).long(), take(rows.item_idx).long()

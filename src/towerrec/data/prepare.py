@@ -19,6 +19,7 @@ from towerrec.data.labels import Label
 from towerrec.data.splits import Split
 from towerrec.data.store import InteractionStore
 from towerrec.data.tables import Source
+from towerrec.ragged import UserItems
 from towerrec.schema import fingerprint
 
 # Goes up with any change of what is cached or of how it is computed.
@@ -42,6 +43,13 @@ class Prepared(EncodedTables):
     directory: Path
     from_cache: bool
     seconds: float
+
+    def profiles(self, kind: str) -> UserItems | None:
+        """What every user did in training: `positives`, or all `rows`; `values` 1 for a positive, 0 otherwise. None
+        for `none`."""
+        if kind == "none":
+            return None
+        return self.store.profiles("train", self.positive, positives_only=kind == "positives")
 
 
 def prepare(

@@ -165,17 +165,22 @@ class Given:
     """The split that the data brings: a `split` column of words or codes, or one file each (`data.train=`, ...).
 
     Args:
+        val: Share of the training rows that becomes validation, drawn at random, where the data brings none.
+        seed: Of that draw.
         candidates: `catalogue`, `observed` or `held_out`.
     """
 
     name = "given"
     columns = (SPLIT,)
 
-    def __init__(self, *, candidates: str = "catalogue") -> None:
+    def __init__(self, *, val: float = 0.0, seed: int = 0, candidates: str = "catalogue") -> None:
+        if not 0.0 <= val < 1.0:
+            raise ValueError(f"split.val of the training rows must be in [0, 1), got {val}")
+        self.val, self.seed = val, seed
         self.candidates = check_candidates(candidates)
 
     def settings(self) -> dict[str, Any]:
-        return {"split": self.name}
+        return {"split": self.name, "val": self.val, "seed": self.seed}
 
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]; rows whose `split` is null are dropped."""
@@ -193,7 +198,10 @@ class Given:
                 f"split=given: column 'split' holds {unknown[:5]}; it may hold train, val and test "
                 "(or 1, 2, 3, and 0 for rows left out)"
             )
-        return finished(codes.fill_null(DROPPED).cast(pl.UInt8).to_numpy(), self.name)
+        code_N = codes.fill_null(DROPPED).cast(pl.UInt8).to_numpy().copy()
+        if self.val > 0.0 and not (code_N == VAL).any():
+            code_N[(code_N == TRAIN) & (np.random.default_rng(self.seed).random(len(code_N)) < self.val)] = VAL
+        return finished(code_N, self.name)
 
 
 class Where:

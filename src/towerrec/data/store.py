@@ -171,6 +171,18 @@ class InteractionStore:
             num_items=self.num_items,
         )
 
+    def profiles(self, split: str, rule: str, *, positives_only: bool) -> UserItems:
+        """What every user did: the items of his rows, `values` 1 where a row of the pair passes `rule`, 0 elsewhere."""
+        positive = positive_mask(self._column("label", split), rule)
+        kept = positive if positives_only else torch.ones_like(positive)
+        return UserItems.from_pairs(
+            self._column("user_idx", split)[kept],
+            self._column("item_idx", split)[kept],
+            num_users=self.num_users,
+            num_items=self.num_items,
+            values=positive[kept].float(),
+        )
+
     def item_counts(self, split: str, *, rule: str | None = None) -> Tensor:
         """Rows per item, int64 [I]; with `rule` only those whose label passes it."""
         item_idx = self._column("item_idx", split)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from towerrec.nn.encoder import TableEncoder
+from towerrec.nn.encoder import TableEncoder, Users
 from towerrec.nn.losses import Loss, Scored
 from towerrec.nn.negatives import (
     Candidates,
@@ -21,13 +21,11 @@ from towerrec.nn.negatives import (
     RowNegatives,
     distinct,
 )
+from towerrec.nn.profile import UserProfiles
 from towerrec.nn.two_tower import TwoTower
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import Batch, FeatureTable
-
-Users = tuple[Tensor, Tensor, Tensor]
-"""Vectors of the groups [G, V], their users [G], and the group of every row [B]."""
 
 
 class BatchScorer:
@@ -42,7 +40,8 @@ class BatchScorer:
         negatives: Where further candidates come from.
         views: Training rows of every item, for sources that need them.
         skips: Items shown to a user and never positive, for sources that need them.
-        positive: Rule of a positive, for a loss some of whose objectives read positives only.
+        positive: Rule of a positive, for losses that read all rows and treat positives apart.
+        profiles: Training rows of every user, where the model reads them.
         micro_batch: Rows that pass a tower at once; None: all.
     """
 
@@ -58,8 +57,11 @@ class BatchScorer:
         views: Tensor | None = None,
         skips: UserItems | None = None,
         positive: str = "> 0",
+        profiles: UserProfiles | None = None,
         micro_batch: int | None = None,
     ) -> None:
+        assert (profiles is None) == (model.profile is None), "profiles go with models that read them"
+        self.profiles = profiles
         self.encoder = TableEncoder(model, users, items, micro_batch=micro_batch)
         self.known = KnownPairs(known)
         self.negatives = negatives
@@ -76,6 +78,7 @@ class BatchScorer:
         self.encoder.to(device)
         self.known = self.known.to(device)
         self.negatives.to(device)
+        self.profiles = None if self.profiles is None else self.profiles.to(device)
         self.elsewhere = None if self.elsewhere is None else self.elsewhere.to(device)
         self.q_I = self.q_I.to(device)
         self.expected_I = None if self.expected_I is None else self.expected_I.to(device)
@@ -83,12 +86,12 @@ class BatchScorer:
 
     def scored(self, batch: Batch, loss: Loss) -> Scored:
         """Encode what `loss` needs of a batch, sampled negatives included."""
-        users = self.encoder.of_users(batch)
-        if loss.compares != "parts":
-            return self._scored(batch, users, loss, None)
         all_IV = None
-        if any(part.compares == "catalogue" for part in loss.objectives):
+        if self.profiles is not None or any(part.compares == "catalogue" for part in loss.objectives):
             all_IV = self.encoder.catalogue()
+        users = self.encoder.of_users(batch, self.profiles, all_IV)
+        if loss.compares != "parts":
+            return self._scored(batch, users, loss, all_IV)
         parts = []
         for part in loss.objectives:
             own = (batch, users) if part.rows == loss.rows else self._positives(batch, users)
@@ -99,14 +102,20 @@ class BatchScorer:
 
     def scored_rows(self, batch: Batch) -> Scored:
         """Encode the rows themselves, without negatives."""
-        scored = _of_users(batch, self.encoder.of_users(batch))
+        all_IV = None if self.profiles is None else self.encoder.catalogue()
+        scored = _of_users(batch, self.encoder.of_users(batch, self.profiles, all_IV))
         scored.item_BV = self.encoder.of_rows(batch.item_idx, batch)
         return scored
 
-    def user_vectors(self, user_idx_B: Tensor, history_BH: Tensor | None = None) -> Tensor:
-        """Vectors of users without a context [B, V]."""
-        encoder = self.encoder
-        return encoder.model.user_vectors(encoder.users.gather(user_idx_B), history_RH=history_BH)
+    def user_vectors(
+        self, user_idx_B: Tensor, history_BH: Tensor | None = None, item_IV: Tensor | None = None
+    ) -> Tensor:
+        """Vectors of users without a context [B, V]; `item_IV`, the catalogue without a context, for profiles."""
+        encoder, profile = self.encoder, None
+        if self.profiles is not None:
+            assert item_IV is not None, "profiles are sums of item vectors"
+            profile = self.profiles.of(user_idx_B, item_IV)
+        return encoder.model.user_vectors(encoder.users.gather(user_idx_B), history_RH=history_BH, profile=profile)
 
     def item_vectors(self, context: dict[str, Tensor] | None = None) -> Tensor:
         """Vectors of the whole catalogue [I, V]; `context` holds a value per item."""
@@ -128,9 +137,8 @@ class BatchScorer:
         keep = positive_mask(batch.label, self.positive).nonzero()[:, 0]
         if len(keep) == 0:
             return None
-        user_GV, user_idx_G, group_B = users
-        kept_G, group_b = distinct(group_B[keep], user_GV.shape[0])
-        return batch.take(keep), (user_GV.index_select(0, kept_G), user_idx_G[kept_G], group_b)
+        kept_G, group_b = distinct(users.group_B[keep], users.vectors_GV.shape[0])
+        return batch.take(keep), Users(users.vectors_GV.index_select(0, kept_G), users.idx_G[kept_G], group_b)
 
     def _request(self, scored: Scored, batch: Batch) -> Request:
         return Request(
@@ -168,6 +176,7 @@ class BatchScorer:
         scored.candidates = Candidates(all_IV, torch.arange(all_IV.shape[0], device=all_IV.device))
         in_context = self.encoder.reads_item_context
         scored.item_BV = self.encoder.of_rows(batch.item_idx, batch) if in_context else all_IV[batch.item_idx]
+        scored.positive_B = positive_mask(batch.label, self.positive)
 
     def _batch(self, scored: Scored, batch: Batch, correction: str) -> None:
         """Distinct items of the batch, of the shared sources and of former batches compete, each as often as drawn."""
@@ -239,14 +248,14 @@ class BatchScorer:
 
 def _of_users(batch: Batch, users: Users) -> Scored:
     """The user side; the items are filled in by what follows."""
-    user_GV, user_idx_G, group_B = users
     return Scored(
-        user_GV=user_GV,
-        user_idx_G=user_idx_G,
-        group_B=group_B,
-        item_BV=user_GV,
+        user_GV=users.vectors_GV,
+        user_idx_G=users.idx_G,
+        group_B=users.group_B,
+        item_BV=users.vectors_GV,
         item_idx_B=batch.item_idx,
         label_B=batch.label,
         weight_B=batch.weight,
         num_rows=len(batch),
+        profile=users.profile,
     )

@@ -16,12 +16,24 @@ from torch.utils.checkpoint import checkpoint
 
 from towerrec.nn.embedding import PackedFeatures
 from towerrec.nn.negatives import distinct
+from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import TwoTower
-from towerrec.schema import Batch, FeatureTable
+from towerrec.schema import FIRST, Batch, FeatureTable
 
 # On an accelerator a table of up to this many times the batch is encoded whole: that needs no distinct rows, whose
 # number the host would have to wait for.
 _WHOLE_TABLE = 4
+
+
+@dataclass
+class Users:
+    """The user side of a batch: vectors [G, V] of the groups (distinct users, or rows where these have a context),
+    their users [G], the group of every row [B], and what the profiles of the groups held."""
+
+    vectors_GV: Tensor
+    idx_G: Tensor
+    group_B: Tensor
+    profile: Profile | None = None
 
 
 class TableEncoder:
@@ -42,7 +54,7 @@ class TableEncoder:
         micro_batch: Rows of a piece; None encodes all at once.
 
     Raises:
-        ValueError: Pieces, and a model whose batch norm would see each piece alone.
+        ValueError: Pieces, and a model whose batch norm would see each piece alone, or that reads profiles.
     """
 
     def __init__(
@@ -55,6 +67,8 @@ class TableEncoder:
                 "loader.micro_batch: batch norm takes its statistics over a piece instead of the batch; choose "
                 "model.norm=layer or loader.micro_batch=null"
             )
+        if micro_batch is not None and model.profile is not None:
+            raise ValueError("loader.micro_batch: a profile reads the vectors of all items; set it to null")
         self.model, self.micro_batch = model, micro_batch
         self.users = model.pack("user", users)
         self.items = model.pack("item", items)
@@ -62,6 +76,14 @@ class TableEncoder:
     def to(self, device: torch.device) -> None:
         """Move the tables (not the model)."""
         self.users, self.items = self.users.to(device), self.items.to(device)
+
+    @torch.no_grad()
+    def start_item_biases(self, bias_I: Tensor) -> None:
+        """Set the biases of the items' own ids, where the model has them."""
+        biases, id_I = self.model.item_tower.id_biases, self.items.id_N
+        if biases is not None and id_I is not None:
+            known_I = id_I >= FIRST
+            biases[id_I[known_I]] = bias_I.to(biases)[known_I]
 
     @property
     def num_items(self) -> int:
@@ -71,9 +93,11 @@ class TableEncoder:
     def reads_item_context(self) -> bool:
         return self.model.item_tower.reads_context
 
-    def of_users(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors of the groups [G, V], their users [G], and the group of every row [B]."""
+    def of_users(self, batch: Batch, profiles: UserProfiles | None, all_IV: Tensor | None) -> Users:
+        """The groups of a batch; `profiles` and the vectors of the catalogue where the model reads profiles."""
         model = self.model
+        if profiles is not None:
+            return self._of_profiles(batch, profiles, all_IV)
         if model.user_tower.reads_context or model.reads_history:
 
             def encode(piece: slice) -> Tensor:
@@ -86,10 +110,27 @@ class TableEncoder:
                 )
 
             vectors = self._in_pieces(encode, len(batch))
-            return vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device)
+            return Users(vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device))
         rows = _rows(batch.user_idx, self.users.num_rows)
         vectors = self._in_pieces(lambda piece: model.user_vectors(_piece(self.users, rows, piece)), len(rows.idx_G))
-        return vectors, rows.idx_G, rows.group_B
+        return Users(vectors, rows.idx_G, rows.group_B)
+
+    def _of_profiles(self, batch: Batch, profiles: UserProfiles, all_IV: Tensor | None) -> Users:
+        assert all_IV is not None, "profiles are sums of item vectors"
+        in_context = self.model.user_tower.reads_context or self.model.reads_history
+        at_R = None
+        if in_context:
+            rows = _rows(batch.user_idx, self.users.num_rows)
+            user_idx_G, group_B = batch.user_idx, torch.arange(len(batch), device=batch.user_idx.device)
+            table, at_R = _gather(self.users, rows), rows.group_B
+        else:
+            user_idx_G, group_B = distinct(batch.user_idx, self.users.num_rows)
+            table = self.users.gather(user_idx_G)
+        profile = profiles.without(user_idx_G, all_IV, group_B=group_B, item_idx_B=batch.item_idx)
+        vectors = self.model.user_vectors(
+            table, context=batch.user_context, history_RH=batch.history, at_R=at_R, profile=profile
+        )
+        return Users(vectors, user_idx_G, group_B, profile)
 
     def of_rows(self, item_idx_K: Tensor, batch: Batch) -> Tensor:
         """Vectors [K, V] of the batch's items in their contexts, and of further ones behind them, which have none."""

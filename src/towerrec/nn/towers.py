@@ -63,6 +63,7 @@ class Tower(nn.Module):
         hides: What is hidden in training.
         pooling: Of list features, see `FeatureEncoder`.
         init_std: Standard deviation of initial embeddings.
+        constant: Without any input, give one learned vector for all rows: what else is known of them is added to it.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Tower(nn.Module):
         hides: InputDropout,
         pooling: str,
         init_std: float,
+        constant: bool = False,
     ) -> None:
         super().__init__()
         self.embedding_dim, self.hides = embedding_dim, hides
@@ -103,6 +105,9 @@ class Tower(nn.Module):
             self.output = nn.Linear(last, embedding_dim + int(bias))
             nn.init.xavier_normal_(self.output.weight)
             nn.init.zeros_(self.output.bias)
+        self.constant = None
+        if constant and self.id_vectors is None and self.output is None:
+            self.constant = nn.Parameter(torch.zeros(embedding_dim))
         self.output_activation = activation_of(layers.activation)() if output_activation else None
         self.bias = bias
 
@@ -175,6 +180,8 @@ class Tower(nn.Module):
             vector_RD = from_features if vector_RD is None else vector_RD + from_features
             if feature_bias_R is not None:
                 bias_R = feature_bias_R if bias_R is None else bias_R + feature_bias_R
+        if self.constant is not None:
+            vector_RD = self.constant.expand(num_rows, -1)
         assert vector_RD is not None, "TwoTower refuses towers without inputs"
         return vector_RD, bias_R
 

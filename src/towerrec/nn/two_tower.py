@@ -23,6 +23,7 @@ from towerrec.nn.checks import check_least, check_one_of, check_widths
 from towerrec.nn.embedding import PackedFeatures
 from towerrec.nn.history import History
 from towerrec.nn.history_encoders import user_history
+from towerrec.nn.profile import KINDS, Profile, ProfilePool
 from towerrec.nn.towers import InputDropout, Tower
 from towerrec.schema import ITEM_ID, USER_ID, FeatureSchema, FeatureSpec, FeatureTable, Side
 
@@ -34,6 +35,7 @@ class TwoTower(nn.Module):
         schema: The features; `user_id` and `item_id` among them are the ids.
         embedding_dim: Width of the tower outputs (two more where a bias is folded in).
         use_ids: Read the ids; without, only features speak.
+        use_user_id: Read the user's id, where ids are read: a user that is known by his profile needs none.
         use_features: Read the other features; without, ids alone are matrix factorisation.
         feature_dim: Embedding width of a categorical or list feature.
         feature_dims: Other widths for some features, by name.
@@ -68,6 +70,9 @@ class TwoTower(nn.Module):
         history_positions: Positions that `attention` and `transformer` tell apart; older ones share the last.
         history_dropout: Share of the history hidden in training.
         history_layer_dropout: Of the layers of `transformer`.
+        profile: Add the pooled vectors of the user's items to his vector (see `nn.profile`): `none`, `positives`, or
+            `rows` for all that was shown to him.
+        profile_power: Of the number of pooled items, which divides their sum: 0 sums, 1 averages.
         init_std: Standard deviation of the initial embeddings.
 
     Raises:
@@ -81,6 +86,7 @@ class TwoTower(nn.Module):
         *,
         embedding_dim: int = 64,
         use_ids: bool = True,
+        use_user_id: bool = True,
         use_features: bool = True,
         feature_dim: int = 8,
         feature_dims: Mapping[str, int] | None = None,
@@ -114,10 +120,13 @@ class TwoTower(nn.Module):
         history_positions: int = 64,
         history_dropout: float = 0.0,
         history_layer_dropout: float = 0.0,
+        profile: str = "none",
+        profile_power: float = 0.5,
         init_std: float = 0.05,
     ) -> None:
         super().__init__()
         check_one_of("similarity", similarity, ("dot", "cosine"))
+        check_one_of("profile", profile, KINDS)
         if scale <= 0.0:
             raise ValueError(f"model.scale must be above 0, got {scale}")
         for key, value, least in (
@@ -134,8 +143,10 @@ class TwoTower(nn.Module):
         hides = InputDropout(id=id_dropout, feature=feature_dropout, context=context_dropout)
 
         def tower(side: Side, hidden: Sequence[int], cross: int, bias: bool, history: History | None) -> Tower:
-            ids, features = _inputs(schema, side, use_ids=use_ids, use_features=use_features)
-            if not ids and not features and history is None:
+            reads_id = use_ids and (side == "item" or use_user_id)
+            ids, features = _inputs(schema, side, use_ids=reads_id, use_features=use_features)
+            pooled = side == "user" and profile != "none"
+            if not ids and not features and history is None and not pooled:
                 given = [spec.name for spec in schema.side(side)] or "no features"
                 raise ValueError(
                     f"the {side} tower has no input: the schema gives it {given}, with model.use_ids={use_ids} and "
@@ -164,6 +175,7 @@ class TwoTower(nn.Module):
                 hides=hides,
                 pooling=pooling,
                 init_std=init_std,
+                constant=pooled,
             )
 
         liked = None
@@ -184,6 +196,9 @@ class TwoTower(nn.Module):
         self.item_tower = tower("item", item_hidden, item_cross, item_bias, None)
         if liked is not None and history_shared:
             liked.share(_id_vectors(self.item_tower, history_dim))
+        self.profile = None
+        if profile != "none":
+            self.profile = ProfilePool(schema.num_items, width=embedding_dim, kind=profile, power=profile_power)
         self.global_bias = nn.Parameter(torch.zeros(())) if global_bias else None
         self.log_scale = None
         if similarity == "cosine":
@@ -193,6 +208,11 @@ class TwoTower(nn.Module):
     @property
     def reads_history(self) -> bool:
         return self.user_tower.history is not None
+
+    @property
+    def profile_kind(self) -> str:
+        """What the model reads of what a user did: `none`, `positives` or `rows`."""
+        return "none" if self.profile is None else self.profile.kind
 
     @property
     def device(self) -> torch.device:
@@ -220,8 +240,10 @@ class TwoTower(nn.Module):
         context: Mapping[str, Tensor] | None = None,
         history_RH: Tensor | None = None,
         at_R: Tensor | None = None,
+        profile: Profile | None = None,
     ) -> Tensor:
-        """Vectors [R, V] of packed users, or of those that `at_R` points to; context and history are one per result.
+        """Vectors [R, V] of packed users, or of those that `at_R` points to; context, history and profile are one per
+        result. Without a profile it is empty.
 
         Raises:
             ValueError: The model reads histories and none is given.
@@ -231,6 +253,8 @@ class TwoTower(nn.Module):
                 "the model reads the user's history, but none was given: set loader.history_length, for instance to 50"
             )
         vector_RD, bias_R = self.user_tower(packed, at_R=at_R, context=context, history_RH=history_RH)
+        if self.profile is not None and profile is not None:
+            vector_RD = vector_RD + self.profile(profile)
         if self.log_scale is not None:
             vector_RD = F.normalize(vector_RD, dim=1) * self.log_scale.exp()
         if not self.folds_bias:

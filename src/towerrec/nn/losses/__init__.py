@@ -2,6 +2,7 @@
 
 from towerrec.nn.losses.base import LabelFacts, Loss, Prediction, Scored
 from towerrec.nn.losses.multi import Multi
+from towerrec.nn.losses.multinomial import Multinomial
 from towerrec.nn.losses.pairwise import BPR
 from towerrec.nn.losses.pointwise import BCE, MSE, Huber, Quantile, predicted_label
 from towerrec.nn.losses.softmax import FullSoftmax, InBatchSoftmax
@@ -16,6 +17,7 @@ __all__ = [
     "LabelFacts",
     "Loss",
     "Multi",
+    "Multinomial",
     "Prediction",
     "Quantile",
     "Scored",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from towerrec.nn.negatives import Candidates, KnownPairs
+from towerrec.nn.profile import Profile
 
 Rows = Literal["all", "positives"]
 Compares = Literal["rows", "pairs", "batch", "catalogue", "parts"]
@@ -35,6 +36,8 @@ class Scored:
         candidates: What the items compete with, for losses that compare.
         scale: Factor of every score, for losses with a calibration of their own.
         shift: Added to every score.
+        positive_B: Which rows are positive, for losses over the catalogue.
+        profile: Profiles of the groups without the items of the batch, where the model reads them.
         parts: One of these for each objective of a loss of several; None where the batch has no row for it.
     """
 
@@ -49,6 +52,8 @@ class Scored:
     candidates: Candidates | None = None
     scale: Tensor | None = None
     shift: Tensor | None = None
+    positive_B: Tensor | None = None
+    profile: Profile | None = None
     parts: tuple[Scored | None, ...] = ()
 
     @property
@@ -126,6 +131,10 @@ class Loss(nn.Module):
     def initial_bias(self, labels: LabelFacts, *, negatives_per_row: int) -> float:
         """Where the global bias starts, so that training does not begin with walking there."""
         return 0.0
+
+    def initial_item_bias(self, item_counts_I: Tensor) -> Tensor | None:
+        """Where the items' biases start, by their training rows [I]; None: at zero."""
+        return None
 
     def calibrated(self, scored: Scored) -> Scored:
         """The rows as the predictor reads them."""
