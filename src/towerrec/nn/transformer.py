@@ -1,6 +1,7 @@
 """A small transformer over the user's history.
 
-Shape letters: R rows, H positions of the history (most recent first), L = H + 1 with the token, Q queries, W width.
+Shape letters: R rows, H positions of the history (most recent first), L = H + 1 with the token, Q positions that ask,
+W width, N heads, S width of a head.
 """
 
 from __future__ import annotations
@@ -39,16 +40,17 @@ class TransformerLayer(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_RLW: Tensor, present_R11L: Tensor, *, queries: int) -> Tensor:
-        """Outputs [R, Q, W] of the first `queries` positions; all that are present are read."""
-        normed_RLW = self.norm(x_RLW)
-        read_RQW = F.scaled_dot_product_attention(
-            self._by_head(self.query(normed_RLW[:, :queries])),
+    def forward(self, x_RQW: Tensor, read_RLW: Tensor, present_R11L: Tensor) -> Tensor:
+        """Outputs [R, Q, W] of positions that read all those that are present, themselves among them."""
+        normed_RLW = self.norm(read_RLW)
+        normed_RQW = normed_RLW if x_RQW is read_RLW else self.norm(x_RQW)
+        attended_RNQS = F.scaled_dot_product_attention(
+            self._by_head(self.query(normed_RQW)),
             self._by_head(self.key(normed_RLW)),
             self._by_head(self.value(normed_RLW)),
             attn_mask=present_R11L,
         )
-        x_RQW = x_RLW[:, :queries] + self.dropout(self.join(read_RQW.transpose(1, 2).flatten(2)))
+        x_RQW = x_RQW + self.dropout(self.join(attended_RNQS.transpose(1, 2).flatten(2)))
         out: Tensor = x_RQW + self.dropout(self.feed(x_RQW))
         return out
 
@@ -91,9 +93,11 @@ class HistoryTransformer(nn.Module):
         token_R1W = self.token.expand(num_rows, 1, -1)
         x_RLW = torch.cat([token_R1W, look_up(table_IW, index_RH) + position_HW], dim=1)
         present_R11L = F.pad(index_RH != PAD, (1, 0), value=True)[:, None, None]
+        # Of the last layer nothing but the token's output is read, so only the token asks.
+        query_R1W = token_R1W
         for layer in self.layers[:-1]:
-            x_RLW = layer(x_RLW, present_R11L, queries=x_RLW.shape[1])
-        # Of the last layer nothing but the token's output is read.
-        answer_R1W = self.layers[-1](x_RLW, present_R11L, queries=1)
+            x_RLW = layer(x_RLW, x_RLW, present_R11L)
+            query_R1W = x_RLW[:, :1]
+        answer_R1W = self.layers[-1](query_R1W, x_RLW, present_R11L)
         vectors: Tensor = self.norm(answer_R1W[:, 0])
         return vectors
