@@ -1,4 +1,4 @@
-"""Losses and candidates against slow references written from the definitions, and the sign of the correction."""
+"""Losses against slow references written from the definitions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from towerrec.nn.losses import BCE, MSE, FullSoftmax, InBatchSoftmax, LabelFacts, Scored
-from towerrec.nn.negatives import Candidates, InBatch, KnownPairs, NoNegatives, Uniform, distinct, log_q
+from towerrec.nn.losses import (
+    BCE,
+    BPR,
+    MSE,
+    FullSoftmax,
+    Huber,
+    InBatchSoftmax,
+    LabelFacts,
+    Loss,
+    Prediction,
+    Quantile,
+    Scored,
+    predicted_label,
+)
+from towerrec.nn.negatives import Candidates, KnownPairs
 from towerrec.nn.softmax import masked_logsumexp
 from towerrec.ragged import UserItems
 
 NUM_USERS, NUM_ITEMS, WIDTH = 5, 9, 3
+NOBODY = KnownPairs(UserItems.empty(num_users=NUM_USERS, num_items=NUM_ITEMS))
 
 
 class Case:
@@ -34,7 +48,8 @@ class Case:
             num_users=NUM_USERS,
             num_items=NUM_ITEMS,
         )
-        self.log_q = log_q(torch.arange(1, NUM_ITEMS + 1), batch_size=24, shared=0)
+        counts = torch.arange(1, NUM_ITEMS + 1)
+        self.log_q = (24 * counts / counts.sum()).log()
 
     def scored(self, candidates: Candidates | None = None) -> Scored:
         user_idx, group = torch.unique(self.user, return_inverse=True)
@@ -46,6 +61,7 @@ class Case:
             item_idx_B=self.item,
             label_B=self.label,
             weight_B=self.weight,
+            num_rows=24,
             candidates=candidates,
         )
 
@@ -53,7 +69,7 @@ class Case:
         idx, count = torch.unique(self.item, return_counts=True)
         return Candidates(self.item_vectors[idx], idx, self.log_q[idx] if corrected else None, count.float().log())
 
-    def naive_in_batch(self, *, corrected: bool, mask_known: bool, temperature: float) -> Tensor:
+    def naive_in_batch(self, *, correction: str, mask_known: bool, temperature: float) -> Tensor:
         """Row by row over all 24 columns of the batch: the textbook form."""
         likes = self.known.mask_of(torch.arange(NUM_USERS))
         losses = []
@@ -61,7 +77,7 @@ class Case:
             logits, kept = [], []
             for j in range(24):
                 score = self.user_vectors[self.user[i]] @ self.item_vectors[self.item[j]] / temperature
-                if corrected:
+                if correction == "classic" or (correction == "refined" and j != i):
                     score = score - self.log_q[self.item[j]]
                 hit = self.item[j] == self.item[i] or (mask_known and likes[self.user[i], self.item[j]])
                 logits.append(score)
@@ -70,24 +86,32 @@ class Case:
             losses.append(torch.logsumexp(row, 0) - logits[i])
         return (torch.stack(losses) * self.weight).sum() / self.weight.sum()
 
+    def mean(self, loss_B: Tensor) -> Tensor:
+        return (loss_B * self.weight).sum() / self.weight.sum()
+
 
 def gradients(case: Case, loss: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(loss, (case.user_vectors, case.item_vectors))
 
 
-@pytest.mark.parametrize("corrected", [True, False])
+@pytest.mark.parametrize("correction", ["none", "classic", "refined"])
 @pytest.mark.parametrize("mask_known", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 def test_distinct_candidates_with_multiplicity_equal_the_naive_batch_columns(
-    corrected: bool, mask_known: bool, temperature: float
+    correction: str, mask_known: bool, temperature: float
 ):
     case = Case()
-    loss = InBatchSoftmax(logq=corrected, mask_known=mask_known, temperature=temperature)
-    got = loss(case.scored(case.in_batch(corrected=corrected)), KnownPairs(case.known))
-    want = case.naive_in_batch(corrected=corrected, mask_known=mask_known, temperature=temperature)
+    loss = InBatchSoftmax(correction=correction, mask_known=mask_known, temperature=temperature)
+    got = loss(case.scored(case.in_batch(corrected=correction != "none")), KnownPairs(case.known))
+    want = case.naive_in_batch(correction=correction, mask_known=mask_known, temperature=temperature)
     torch.testing.assert_close(got, want)
     for one, other in zip(gradients(case, got), gradients(case, want), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_an_unknown_correction_is_refused():
+    with pytest.raises(ValueError, match=r"loss.correction must be one of none, classic, refined, got 'logq'"):
+        InBatchSoftmax(correction="logq")
 
 
 def test_full_softmax_is_cross_entropy_over_the_catalogue():
@@ -95,22 +119,118 @@ def test_full_softmax_is_cross_entropy_over_the_catalogue():
     candidates = Candidates(case.item_vectors, torch.arange(NUM_ITEMS))
     got = FullSoftmax()(case.scored(candidates), KnownPairs(case.known))
     logits = case.user_vectors[case.user] @ case.item_vectors.T
-    rows = torch.nn.functional.cross_entropy(logits, case.item, reduction="none")
-    want = (rows * case.weight).sum() / case.weight.sum()
+    want = case.mean(torch.nn.functional.cross_entropy(logits, case.item, reduction="none"))
     torch.testing.assert_close(got, want)
     for one, other in zip(gradients(case, got), gradients(case, want), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def slow_huber(error: float, delta: float) -> float:
+    return error**2 / 2 if abs(error) <= delta else delta * (abs(error) - delta / 2)
+
+
+def slow_pinball(error: float, tau: float) -> float:
+    return tau * error if error >= 0 else (tau - 1) * error
+
+
 def test_pointwise_losses_equal_their_definitions():
     case = Case()
-    score = (case.user_vectors[case.user] * case.item_vectors[case.item]).sum(1)
-    squared = (score - case.label) ** 2
+    score = (case.user_vectors[case.user] * case.item_vectors[case.item]).sum(1).detach()
+    errors = (case.label - score).tolist()
     p = score.sigmoid()
-    entropy = -(case.label * p.log() + (1 - case.label) * (1 - p).log())
-    for loss, rows in ((MSE(), squared), (BCE(), entropy)):
-        want = (rows * case.weight).sum() / case.weight.sum()
-        torch.testing.assert_close(loss(case.scored(), KnownPairs(case.known)), want)
+    for loss, rows in (
+        (MSE(), (score - case.label) ** 2),
+        (BCE(), -(case.label * p.log() + (1 - case.label) * (1 - p).log())),
+        (Huber(delta=1.0), torch.tensor([slow_huber(e, 1.0) for e in errors])),
+        (Huber(delta=0.3), torch.tensor([slow_huber(e, 0.3) for e in errors])),
+        (Quantile(tau=0.5), torch.tensor([slow_pinball(e, 0.5) for e in errors])),
+        (Quantile(tau=0.9), torch.tensor([slow_pinball(e, 0.9) for e in errors])),
+    ):
+        torch.testing.assert_close(loss(case.scored(), NOBODY).detach(), case.mean(rows))
+
+
+@pytest.mark.parametrize(
+    ("loss", "answer"),
+    [(MSE(), 10 / 3), (Huber(delta=1e-4), 1.0), (Quantile(tau=0.5), 1.0), (Quantile(tau=0.8), 8.0)],
+    ids=["mse: mean", "huber: median", "quantile .5: median", "quantile .8"],
+)
+def test_one_score_for_all_rows_becomes_what_the_loss_estimates(loss: Loss, answer: float):
+    label = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 8.0, 8.0, 12.0])
+    score = torch.zeros(1, 1, requires_grad=True)
+    optimizer = torch.optim.Adam([score], lr=0.1)
+    zero, ones = torch.zeros(9, dtype=torch.int64), torch.ones(9)
+    for step in range(2000):
+        optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 2000)
+        optimizer.zero_grad()
+        loss(Scored(ones[:1, None], zero[:1], zero, score.expand(9, 1), zero, label, ones, 9), NOBODY).backward()
+        optimizer.step()
+    assert float(score.detach()) == pytest.approx(answer, abs=0.05)
+
+
+def test_a_tau_outside_0_to_1_and_a_delta_of_0_are_refused():
+    with pytest.raises(ValueError, match=r"loss.tau must lie between 0 and 1, got 1.0"):
+        Quantile(tau=1.0)
+    with pytest.raises(ValueError, match=r"loss.delta must be above 0, got 0.0"):
+        Huber(delta=0.0)
+
+
+def pairs_of(case: Case, weight: Tensor) -> Scored:
+    """Each row with two negatives: the items one and two further on."""
+    scored = case.scored()
+    negative = torch.stack([(case.item + 1) % NUM_ITEMS, (case.item + 2) % NUM_ITEMS], 1)
+    scored.group_B = torch.cat([scored.group_B, scored.group_B.repeat_interleave(2)])
+    scored.item_BV = case.item_vectors[torch.cat([case.item, negative.reshape(-1)])]
+    scored.label_B = torch.cat([case.label, torch.zeros(48)])
+    scored.weight_B = torch.cat([case.weight, weight])
+    return scored
+
+
+@pytest.mark.parametrize("weight_by", ["none", "label"])
+def test_bpr_is_minus_log_sigmoid_of_the_difference_over_all_pairs(weight_by: str):
+    case = Case()
+    weight = torch.arange(48.0) % 3  # every third pair counts nothing
+    total, weights = torch.zeros(()), 0.0
+    for i in range(24):
+        user = case.user_vectors[case.user[i]]
+        for k in range(2):
+            negative = case.item_vectors[(case.item[i] + 1 + k) % NUM_ITEMS]
+            pair = -torch.sigmoid(user @ case.item_vectors[case.item[i]] - user @ negative).log()
+            w = float(weight[2 * i + k]) * (min(float(case.label[i]), 0.6) if weight_by == "label" else 1.0)
+            total, weights = total + w * pair, weights + w
+    got = BPR(weight_by=weight_by, max_weight=0.6)(pairs_of(case, weight), NOBODY)
+    torch.testing.assert_close(got, total / weights)
+    for one, other in zip(gradients(case, got), gradients(case, total / weights), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_bpr_without_negatives_is_refused():
+    with pytest.raises(ValueError, match="loss=bpr compares with sampled negatives: choose negatives=uniform"):
+        BPR().check(LabelFacts(1.0, 1.0, 1.0), negatives_per_row=0)
+
+
+@pytest.mark.parametrize("loss", [InBatchSoftmax, FullSoftmax])
+def test_a_positive_weighs_as_much_as_its_label_up_to_the_cut(loss: type[InBatchSoftmax] | type[FullSoftmax]):
+    case = Case()
+    candidates = case.in_batch(corrected=True)
+    got = loss(weight_by="label", max_weight=0.6)(case.scored(candidates), NOBODY)
+    case.weight = case.weight * case.label.clamp(max=0.6)
+    torch.testing.assert_close(got, loss()(case.scored(candidates), NOBODY))
+    case.weight = case.weight / case.label.clamp(max=0.6)
+    assert got != loss()(case.scored(candidates), NOBODY)
+    assert got != loss(weight_by="label", max_weight=0.9)(case.scored(candidates), NOBODY)
+
+
+def test_weights_from_labels_that_are_negative_or_all_the_same_are_refused():
+    graded = FullSoftmax(weight_by="label")
+    graded.check(LabelFacts(1.0, 0.5, 4.0), negatives_per_row=0)
+    with pytest.raises(ValueError, match="labels must not be negative, the lowest is -1"):
+        graded.check(LabelFacts(0.0, -1.0, 1.0), negatives_per_row=0)
+    with pytest.raises(ValueError, match="every label is 1, so all rows weigh the same"):
+        graded.check(LabelFacts(1.0, 1.0, 1.0), negatives_per_row=0)
+    with pytest.raises(ValueError, match="weight_by must be none or label, got 'ratio'"):
+        BPR(weight_by="ratio")
+    with pytest.raises(ValueError, match="max_weight must be above 0"):
+        BPR(max_weight=0.0)
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -140,7 +260,8 @@ def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int, keep: boo
         torch.testing.assert_close(one, other)
 
 
-def test_a_user_who_likes_every_candidate_costs_nothing_and_stays_finite():
+@pytest.mark.parametrize("correction", ["none", "classic", "refined"])
+def test_a_user_who_likes_every_candidate_costs_nothing_and_stays_finite(correction: str):
     case = Case()
     everything = UserItems.from_pairs(
         torch.arange(NUM_USERS).repeat_interleave(NUM_ITEMS),
@@ -148,76 +269,17 @@ def test_a_user_who_likes_every_candidate_costs_nothing_and_stays_finite():
         num_users=NUM_USERS,
         num_items=NUM_ITEMS,
     )
-    loss = InBatchSoftmax()(case.scored(case.in_batch(corrected=True)), KnownPairs(everything))
+    candidates = case.in_batch(corrected=correction != "none")
+    loss = InBatchSoftmax(correction=correction)(case.scored(candidates), KnownPairs(everything))
     assert loss == 0.0
     assert all(torch.isfinite(g).all() for g in gradients(case, loss))
-
-
-@pytest.mark.parametrize("corrected", [True, False])
-def test_without_the_correction_popularity_is_lost_and_with_it_the_right_order_is_learned(corrected: bool):
-    # The first 50 items are liked nine times as often as the last 50, by users all alike: the right scores, those of
-    # a softmax over the catalogue, differ by log 9.
-    draw = torch.Generator().manual_seed(0)
-    counts = torch.tensor([9.0] * 50 + [1.0] * 50)
-    scores = torch.zeros(100, requires_grad=True)
-    optimizer = torch.optim.Adam([scores], lr=0.05)
-    known = KnownPairs(UserItems.empty(num_users=1, num_items=100))
-    loss = InBatchSoftmax(logq=corrected, mask_known=False)
-    log_q_I = log_q(counts, batch_size=256, shared=0)
-    one, zero = torch.ones(256, 1), torch.zeros(256, dtype=torch.int64)
-    for _ in range(300):
-        item = torch.multinomial(counts, 256, replacement=True, generator=draw)
-        idx, count = torch.unique(item, return_counts=True)
-        candidates = Candidates(scores[idx, None], idx, log_q_I[idx] if corrected else None, count.float().log())
-        scored = Scored(one[:1], zero[:1], zero, scores[item, None], item, one[:, 0], one[:, 0], candidates)
-        optimizer.zero_grad()
-        loss(scored, known).backward()
-        optimizer.step()
-    gap = float((scores[:50].mean() - scores[50:].mean()).detach())
-    assert gap == pytest.approx(math.log(9) if corrected else 0.0, abs=0.3)
-
-
-def test_log_q_counts_batch_and_shared_draws():
-    got = log_q(torch.tensor([30, 10, 0]), batch_size=8, shared=6)
-    torch.testing.assert_close(got.exp(), torch.tensor([8.0, 4.0, 2.0]))
-    assert torch.isfinite(log_q(torch.tensor([1, 0]), batch_size=8, shared=0)).all()
-
-
-def test_known_pairs_are_found_and_no_others():
-    known = KnownPairs(UserItems.from_pairs(torch.tensor([0, 2, 2]), torch.tensor([3, 0, 4]), num_users=3, num_items=5))
-    user, item = torch.arange(3).repeat_interleave(5), torch.arange(5).repeat(3)
-    assert known.contains(user, item).nonzero()[:, 0].tolist() == [3, 10, 14]
-    nobody = KnownPairs(UserItems.empty(num_users=3, num_items=5))
-    assert not nobody.contains(user, item).any()
-
-
-def test_distinct_equals_unique():
-    idx = torch.tensor([5, 2, 5, 0, 2])
-    for got, want in zip(distinct(idx, 7), torch.unique(idx, return_inverse=True), strict=True):
-        assert torch.equal(got, want)
-
-
-def test_sources_sample_what_they_say():
-    torch.manual_seed(0)
-    item = torch.tensor([1, 1, 4])
-    assert NoNegatives().for_rows(item, 6) is None and NoNegatives().for_batch(6, item.device) is None
-    popular = InBatch(per_row=200).for_rows(item, 6)
-    assert popular is not None and set(popular.unique().tolist()) == {1, 4}
-    assert (popular == 1).float().mean() == pytest.approx(2 / 3, abs=0.1)
-    uniform = Uniform(per_row=300, shared=50)
-    drawn = uniform.for_rows(item, 6)
-    assert drawn is not None and set(drawn.unique().tolist()) == set(range(6)) and drawn.shape == (3, 300)
-    shared = uniform.for_batch(6, item.device)
-    assert shared is not None and shared.shape == (50,)
-    with pytest.raises(ValueError, match=r"negatives.per_row must be at least 1, got 0"):
-        InBatch(per_row=0)
 
 
 def test_a_learned_temperature_gets_a_gradient_and_a_fixed_one_none():
     case = Case()
     for learned in (True, False):
         loss = InBatchSoftmax(temperature=0.5, learn_temperature=learned)
-        assert float(loss.temperature.detach()) == pytest.approx(0.5)
+        assert float(loss.learned()["temperature"]) == pytest.approx(0.5)
         loss(case.scored(case.in_batch(corrected=True)), KnownPairs(case.known)).backward()
         assert (loss.log_temperature.grad is not None) == learned
     with pytest.raises(ValueError, match="temperature must be above 0"):
@@ -226,6 +288,17 @@ def test_a_learned_temperature_gets_a_gradient_and_a_fixed_one_none():
 
 def test_start_of_the_global_bias_is_the_mean_in_the_space_of_the_score():
     labels = LabelFacts(0.2, 0.0, 1.0)
-    assert MSE().initial_bias(labels, negatives_per_row=0) == pytest.approx(0.2)
+    for loss in (MSE(), Huber(), Quantile()):
+        assert loss.initial_bias(labels, negatives_per_row=0) == pytest.approx(0.2)
     assert BCE().initial_bias(labels, negatives_per_row=0) == pytest.approx(math.log(0.25))
     assert BCE().initial_bias(labels, negatives_per_row=3) == pytest.approx(math.log(0.05 / 0.95))
+
+
+def test_scores_become_labels_by_the_link_of_the_loss():
+    score = torch.tensor([-1.0, 0.0, 2.0])
+    for loss in (MSE(), Huber(), Quantile()):
+        torch.testing.assert_close(predicted_label(loss.prediction(), score), score)
+    torch.testing.assert_close(predicted_label(BCE().prediction(), score), score.sigmoid())
+    torch.testing.assert_close(predicted_label(Prediction("bce", 2.0, -1.0), score), (2 * score - 1).sigmoid())
+    for loss in (InBatchSoftmax(), FullSoftmax(), BPR()):
+        assert predicted_label(loss.prediction(), score) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from planted import Planted, module_of, schema_of, tables_of, train_loader, trai
 
 from towerrec.callbacks import EpochLines, Throughput, progress
 from towerrec.checkpoint import find_checkpoint, load_model
-from towerrec.nn.losses import BCE, MSE, FullSoftmax, InBatchSoftmax, Loss
-from towerrec.nn.negatives import InBatch, Negatives, NoNegatives, Uniform
+from towerrec.nn.losses import BCE, BPR, MSE, FullSoftmax, Huber, InBatchSoftmax, Loss, Quantile
+from towerrec.nn.negatives import CrossBatch, Hard, InBatch, Mixed, Negatives, NoNegatives, Popularity, Skips, Uniform
 from towerrec.optim import SGD, Adagrad, Adam, AdamW, Constant, Cosine, Linear
 from towerrec.schema import FeatureSchema
 
@@ -43,6 +44,19 @@ def recall_before(module: Any) -> float:
         (InBatchSoftmax(), Uniform(shared=32)),
         (FullSoftmax(), NoNegatives()),
         (FullSoftmax(mask_known=True), NoNegatives()),
+        (Huber(delta=0.5), NoNegatives()),
+        (Quantile(tau=0.6), NoNegatives()),
+        (BCE(), Popularity(of="views", per_row=2)),
+        (BCE(), Hard(per_row=1, pool=4)),
+        (BPR(), Uniform(per_row=2)),
+        (BPR(), Popularity(per_row=2)),
+        (BPR(), Skips(per_row=2)),
+        (BPR(), Mixed(sources={"a": Hard(per_row=1, pool=4), "b": Skips()})),
+        (InBatchSoftmax(correction="refined"), NoNegatives()),
+        (InBatchSoftmax(), Popularity(shared=32)),
+        (InBatchSoftmax(), Skips(per_row=4, emphasis=2.0)),
+        (InBatchSoftmax(), Hard(per_row=4, pool=16)),
+        (InBatchSoftmax(), CrossBatch(num_batches=2)),
     ],
     ids=lambda value: value.name,
 )
@@ -75,17 +89,22 @@ def test_two_runs_with_one_seed_are_equal_to_the_last_bit_and_another_seed_diffe
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("loss", "negatives"),
+    [(BCE(), NoNegatives), (InBatchSoftmax(), lambda: Mixed(sources={"a": CrossBatch(), "b": Popularity(shared=16)}))],
+    ids=["bce", "cross_batch"],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path, loss: Loss, negatives: Callable[[], Negatives]):
     model = {"dropout": 0.2, "id_dropout": 0.1}
 
     def saver(where: Path) -> ModelCheckpoint:
         return ModelCheckpoint(dirpath=where, save_last=True, filename="best")
 
-    whole = module_of(PLANTED, model=model)
+    whole = module_of(PLANTED, loss=loss, negatives=negatives(), model=model)
     fit(whole, epochs=4)
-    first = module_of(PLANTED, model=model)
+    first = module_of(PLANTED, loss=loss, negatives=negatives(), model=model)
     fit(first, epochs=2, callbacks=[saver(tmp_path)], enable_checkpointing=True)
-    second = module_of(PLANTED, model=model, seed=0)
+    second = module_of(PLANTED, loss=loss, negatives=negatives(), model=model, seed=0)
     trainer = trainer_of(max_epochs=4)
     trainer.fit(second, train_loader(PLANTED, second), val_loaders(PLANTED), ckpt_path=str(tmp_path / "last.ckpt"))
     for name, value in whole.state_dict().items():
@@ -175,6 +194,11 @@ def test_labels_that_teach_nothing_are_refused_before_training():
         {"negatives": Uniform(per_row=1)},
         {"negatives": InBatch()},
         {"loss": MSE()},
+        {"loss": Huber(delta=0.3)},
+        {"loss": Quantile(tau=0.3)},
+        {"negatives": Popularity(of="views")},
+        {"negatives": Skips()},
+        {"negatives": Hard(pool=16)},
     ],
     ids=str,
 )
