@@ -142,6 +142,8 @@ def test_columns_are_read_for_what_they_are():
         "item_text": "text",
         "item_views": "statistic",
         "item_positive_rate": "statistic",
+        "item_recent_positives": "statistic",
+        "popularity_now": "recent",
         "item_mean_label": "statistic",
         "hour": "hour",
         "weekday": "weekday",

@@ -15,7 +15,7 @@ from towerrec.data.time import NO_DAY, ages, days_of, local_time
 ITEMS = pl.DataFrame({"item_id": [10, 11, 12]})
 
 
-def fit(plain, users, *, train=None, items=ITEMS, name="x", train_ages=None, timezone="UTC"):
+def fit(plain, users, *, train=None, items=ITEMS, name="x", train_ages=None, train_recent=None, timezone="UTC"):
     train = [True] * users.height if train is None else train
     return Encoders.fit(
         [declaration(name, plain)],
@@ -24,6 +24,7 @@ def fit(plain, users, *, train=None, items=ITEMS, name="x", train_ages=None, tim
         train_users=pl.Series(train),
         train_items=pl.Series([True] * items.height),
         train_ages=train_ages or {},
+        train_recent=train_recent or {},
         timezone=timezone,
     )
 
@@ -168,7 +169,7 @@ def test_the_age_of_an_item_counts_local_days_and_falls_into_training_buckets():
         {"kind": "age_days", "column": "day", "buckets": 3}, pl.DataFrame({"user_id": [1]}), train_ages={"x": train}
     )
     moment = np.full(3, 1593970200000, dtype=np.int64)  # 2020-07-05
-    got = encoders.item_context(moment, {"x": days_of(pl.Series(["2020-07-05", "2020-06-01", None]))})
+    got = encoders.item_context(moment, {"x": days_of(pl.Series(["2020-07-05", "2020-06-01", None]))}, {})
     last = encoders.schema.features[0].cardinality - 1
     assert got["x"].tolist() == [2, last, 1]
 
@@ -204,6 +205,7 @@ def test_encoders_come_back_from_json_as_they_were():
         train_users=pl.Series([True, True]),
         train_items=pl.Series([True] * 3),
         train_ages={"age": np.array([1, 2, 3], dtype=np.int32)},
+        train_recent={},
         timezone="UTC",
     )
     again = Encoders.from_dict(json.loads(json.dumps(fitted.to_dict())))

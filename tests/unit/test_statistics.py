@@ -12,6 +12,7 @@ ROWS = {
     "idx": np.array([0, 0, 0, 2], dtype=np.int32),
     "label": np.array([1.0, 0.0, 5.0, 2.0], dtype=np.float32),
     "positive": np.array([True, False, True, True]),
+    "timestamp_ms": np.array([0, 1, 2, 3]) * 86_400_000,
     "num_rows": 3,
 }
 
@@ -37,6 +38,13 @@ def test_the_positive_rate_is_finite_log_odds_even_where_every_row_is_positive()
     rate = statistic("positive_rate", smoothing=0)
     assert rate[2] == pytest.approx(math.log(0.75 / 0.25))
     assert rate[1] is None
+
+
+def test_recent_positives_are_halved_with_every_half_life_and_stand_beside_their_mean():
+    # Positives: item 0 on days 0 and 2, item 2 on day 3, the last: 1/8 + 1/2 and 1; mean over 3 items 1.625 / 3.
+    got = statistic("recent_positives", half_life_days=1)
+    assert got[1] is None
+    assert [got[0], got[2]] == pytest.approx([math.log1p(0.625 / (1.625 / 3)), math.log1p(1 / (1.625 / 3))], rel=1e-6)
 
 
 def test_daily_counters_stop_before_the_first_unseen_day():

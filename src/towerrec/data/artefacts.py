@@ -30,6 +30,7 @@ class EncodedTables:
         user_ids: Raw ids, ascending.
         item_ids: Raw ids, ascending.
         item_days: Day of each item by `age_days` feature, int32 [I], `time.NO_DAY` where unknown.
+        item_recent: Popularity of each item after the last training row by `recent` feature, float32 [I].
         display: One row per item: `item_id` and texts to print beside it.
         meta: Plain builtins: `data`, `label`, `split`, `positive`, `binary`, `inverse_name`, `candidates`, `as_of_ms`,
             `timezone`, `fingerprint`.
@@ -42,6 +43,7 @@ class EncodedTables:
     user_ids: pl.Series
     item_ids: pl.Series
     item_days: dict[str, NDArray[np.int32]]
+    item_recent: dict[str, NDArray[np.float32]]
     display: pl.DataFrame
     meta: dict[str, Any]
 
@@ -95,6 +97,7 @@ def save_tables(tables: EncodedTables, directory: Path) -> None:
     for side, table in (("users", tables.users), ("items", tables.items)):
         save_tensors(table.columns, directory / side)
     save_tensors(tables.item_days, directory / "item_days")
+    save_tensors(tables.item_recent, directory / "item_recent")
     tables.user_ids.to_frame("user_id").write_parquet(directory / "user_ids.parquet")
     tables.item_ids.to_frame("item_id").write_parquet(directory / "item_ids.parquet")
     tables.display.write_parquet(directory / "display.parquet")
@@ -105,6 +108,9 @@ def save_tables(tables: EncodedTables, directory: Path) -> None:
 
 def load_tables(directory: Path) -> EncodedTables:
     """Read what `save_tables` wrote; tensors stay memory-mapped."""
+    # What was saved before the feature existed has no such folder.
+    saved = directory / "item_recent"
+    recent = load_tensors(saved) if saved.is_dir() else {}
     schema = FeatureSchema.from_dict(read_json(directory / "schema.json"))
     return EncodedTables(
         schema=schema,
@@ -114,12 +120,13 @@ def load_tables(directory: Path) -> EncodedTables:
         user_ids=pl.read_parquet(directory / "user_ids.parquet")["user_id"],
         item_ids=pl.read_parquet(directory / "item_ids.parquet")["item_id"],
         item_days={name: days.numpy() for name, days in load_tensors(directory / "item_days").items()},
+        item_recent={name: recent.numpy() for name, recent in recent.items()},
         display=pl.read_parquet(directory / "display.parquet"),
         meta=read_json(directory / "meta.json"),
     )
 
 
-def save_tensors(columns: Mapping[str, Tensor] | Mapping[str, NDArray[np.int32]], directory: Path) -> None:
+def save_tensors(columns: Mapping[str, Tensor] | Mapping[str, NDArray[Any]], directory: Path) -> None:
     """One .npy per tensor, numbered; `columns.json` names them, for a feature's name need not suit a file system."""
     directory.mkdir()
     for number, column in enumerate(columns.values()):

@@ -16,7 +16,7 @@ import polars as pl
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.cleaning import Cleaning, clean
 from towerrec.data.columns import missing_column
-from towerrec.data.encode import Log, encode_tables, first_unseen_day, row_context
+from towerrec.data.encode import Log, encode_tables, first_unseen_day, recent_rows, row_context
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import index_of, known_ids
 from towerrec.data.labels import Label
@@ -67,6 +67,7 @@ def build(
     has_time = bool((log.timestamp_ms != NO_TIMESTAMP).any())
     columns = Columns(users, items, daily, has_time)
     declared, left_out = choose(choice, columns)
+    recent = recent_rows(declared, log, positive=label.positive, num_items=len(item_ids))
     encoded = encode_tables(
         declared,
         log,
@@ -77,6 +78,7 @@ def build(
         item_ids=item_ids,
         before=before,
         positive=label.positive,
+        recent=recent,
     )
     clock.stage("features")
     encoded.meta |= {
@@ -94,7 +96,7 @@ def build(
         store,
         split=log.split,
         columns={name: getattr(log, name) for name in ("user_idx", "item_idx", "label", "timestamp_ms")} | value,
-        context=row_context(encoded.encoders, log, encoded.item_days),
+        context=row_context(encoded.encoders, log, encoded.item_days, recent),
         num_users=len(user_ids),
         num_items=len(item_ids),
     )

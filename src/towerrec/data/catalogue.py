@@ -139,6 +139,10 @@ def with_items(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool
     grown |= {
         "items": FeatureTable(columns, num_items),
         "item_ids": pl.concat([catalogue.item_ids, ids.alias("item_id")]),
+        "item_recent": {
+            name: np.concatenate([known, np.zeros(frame.height, dtype=np.float32)])
+            for name, known in catalogue.item_recent.items()
+        },
         "item_days": catalogue.encoders.grow_item_days(catalogue.item_days, frame),
         "display": pl.concat(
             [catalogue.display, frame.select(ids.alias("item_id"), pl.col(texts).cast(pl.String))], how="diagonal"

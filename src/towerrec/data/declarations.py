@@ -16,14 +16,15 @@ KEYS: dict[str, frozenset[str]] = {
     "bucket": frozenset({"column", "buckets"}),
     "text": frozenset({"columns", "ngrams", "buckets", "min_count", "max_length"}),
     "vector": frozenset({"column", "path", "id_column", "normalise"}),
-    "statistic": frozenset({"of", "smoothing"}),
+    "statistic": frozenset({"of", "smoothing", "half_life_days"}),
     "daily": frozenset({"column", "per", "smoothing"}),
     "hour": frozenset(),
     "weekday": frozenset(),
     "age_days": frozenset({"column", "buckets"}),
+    "recent": frozenset({"half_life_days", "buckets"}),
 }
-SIDES: dict[str, str] = {"hour": "user", "weekday": "user", "age_days": "item", "daily": "item"}
-STATISTICS = ("views", "positive_rate", "mean_label")
+SIDES: dict[str, str] = {"hour": "user", "weekday": "user", "age_days": "item", "recent": "item", "daily": "item"}
+STATISTICS = ("views", "positive_rate", "mean_label", "recent_positives")
 TRANSFORMS = ("none", "log1p")
 NORMALISE = ("none", "unit", "standard")
 
@@ -37,7 +38,8 @@ class Declaration:
         side: `user` or `item`.
         kind: `id` (the row's own id), `categorical`, `multi` (list of values), `numeric`, `bucket` (a number cut at
             quantiles), `text` (hashed character n-grams), `vector`, `statistic` (counted in training rows), `daily`
-            (counters of the days before the split), `hour`, `weekday`, `age_days` (of the moment of a row).
+            (counters of the days before the split), `hour`, `weekday`, `age_days` (of the moment of a row), `recent`
+            (popularity of the item just before a row, from earlier training positives).
         group: Word that selects or drops it with its siblings.
         column: Column it reads; its own name where not given.
         columns: Columns joined into one text.
@@ -49,9 +51,10 @@ class Declaration:
         path: Parquet file with an id column and a list column (vector).
         id_column: The id column in that file; `user_id` or `item_id` where not given.
         normalise: Of a vector: `none`, `unit` length, or `standard` (mean 0, deviation 1 in each place).
-        of: Statistic: `views`, `positive_rate` or `mean_label`.
+        of: Statistic: `views`, `positive_rate`, `mean_label` or `recent_positives` (as of the last training moment).
         per: Daily counter to divide by (`like_cnt` per `play_cnt`).
         smoothing: Rows of average behaviour mixed into a rate or mean.
+        half_life_days: After how many days a positive counts half (`recent`, `recent_positives`).
     """
 
     name: str
@@ -71,11 +74,12 @@ class Declaration:
     of: str = ""
     per: str = ""
     smoothing: float = 20.0
+    half_life_days: float = 7.0
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Columns of the side table (or of the daily table) that it reads."""
-        if self.kind in ("id", "statistic", "hour", "weekday") or self.path:
+        if self.kind in ("id", "statistic", "hour", "weekday", "recent") or self.path:
             return ()
         if self.kind == "text":
             return self.columns
@@ -116,12 +120,14 @@ def declaration(name: str, plain: Mapping[str, Any]) -> Declaration:
         given.setdefault("max_length", 128)
     elif "column" in KEYS[kind]:
         given.setdefault("column", name)
-    return _checked(Declaration(name=name, **given), where)
+    return _checked(Declaration(name=name, **given), where, given=plain)
 
 
-def _checked(made: Declaration, where: str) -> Declaration:
+def _checked(made: Declaration, where: str, *, given: Iterable[str]) -> Declaration:
     if made.kind == "statistic":
         _choice(made.of, STATISTICS, f"{where}.of")
+        if made.of != "recent_positives" and "half_life_days" in given:
+            raise ValueError(f"{where}: {made.of} has no use for half_life_days (recent_positives has)")
     _choice(made.transform, TRANSFORMS, f"{where}.transform")
     _choice(made.normalise, NORMALISE, f"{where}.normalise")
     smallest = {"min_count": 1, "max_length": 1, "buckets": 2, "smoothing": 0}
@@ -129,7 +135,10 @@ def _checked(made: Declaration, where: str) -> Declaration:
         value = getattr(made, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
             raise ValueError(f"{where}.{key} must be a number of at least {least}, got {value!r}")
-    if made.kind == "age_days" and made.buckets > 200:
+    half_life = made.half_life_days
+    if isinstance(half_life, bool) or not isinstance(half_life, int | float) or not half_life > 0:
+        raise ValueError(f"{where}.half_life_days must be a positive number, got {half_life!r}")
+    if made.kind in ("age_days", "recent") and made.buckets > 200:
         raise ValueError(f"{where}.buckets must be at most 200, got {made.buckets}")
     if not made.ngrams or any(not isinstance(n, int) or n < 1 for n in made.ngrams):
         raise ValueError(f"{where}.ngrams must hold lengths of at least 1, such as [1,2,3], got {list(made.ngrams)}")

@@ -6,16 +6,19 @@ Shape letters: R rows of the cleaned log that belong to a split, U users, I item
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.declarations import Declaration
 from towerrec.data.encoders import Encoders
 from towerrec.data.list_encoders import vectors_of_file
+from towerrec.data.recent import latest_popularity, recent_popularity
 from towerrec.data.statistics import daily_counters, train_statistic
 from towerrec.data.store import NO_TIMESTAMP
 from towerrec.data.tables import Tables
@@ -53,19 +56,21 @@ def encode_tables(
     item_ids: pl.Series,
     before: datetime.date | None,
     positive: str,
+    recent: Mapping[str, NDArray[np.float32]],
 ) -> EncodedTables:
     """Fit all encoders on the ids of training rows and encode both tables.
 
     Of the rows outside training only ids and times are used: ids give table rows, and the first held-out time bounds
-    the daily counters (`before`).
+    the daily counters (`before`). `recent` is what `recent_rows` gives.
     """
     sides = {"user": _joined(user_ids, users), "item": _joined(item_ids, items)}
     index = {"user": log.user_idx[log.train], "item": log.item_idx[log.train]}
     label = log.label[log.train]
     is_positive = positive_mask(label, positive)
+    times = log.timestamp_ms[log.train]
     for feature in declared:
         sides[feature.side] = _with_computed(
-            sides[feature.side], feature, index[feature.side], label=label, positive=is_positive
+            sides[feature.side], feature, index[feature.side], label=label, positive=is_positive, times=times
         )
     daily = [feature for feature in declared if feature.kind == "daily"]
     if daily:
@@ -74,7 +79,6 @@ def encode_tables(
             daily_counters(daily, tables.item_daily, before=before, item_ids=item_ids).get_columns()
         )
     item_days = {f.name: days_of(sides["item"][f.column]) for f in declared if f.kind == "age_days"}
-    times = log.timestamp_ms[log.train]
     day = local_time(times, tables.timezone).day if item_days else None
     encoders = Encoders.fit(
         declared,
@@ -83,6 +87,7 @@ def encode_tables(
         train_users=_occurs(index["user"], len(user_ids)),
         train_items=_occurs(index["item"], len(item_ids)),
         train_ages={name: ages(day, days[index["item"]]) for name, days in item_days.items() if day is not None},
+        train_recent={name: values[log.train] for name, values in recent.items()},
         timezone=tables.timezone,
     )
     return EncodedTables(
@@ -93,17 +98,49 @@ def encode_tables(
         user_ids=user_ids,
         item_ids=item_ids,
         item_days=item_days,
+        item_recent={
+            feature.name: latest_popularity(
+                torch.from_numpy(index["item"][is_positive]),
+                torch.from_numpy(times[is_positive]),
+                num_items=len(item_ids),
+                half_life_days=feature.half_life_days,
+            ).numpy()
+            for feature in declared
+            if feature.kind == "recent"
+        },
         display=display_columns(item_ids, items),
         meta={"as_of_ms": _latest(times), "timezone": tables.timezone},
     )
 
 
+def recent_rows(
+    declared: Iterable[Declaration], log: Log, *, positive: str, num_items: int
+) -> dict[str, NDArray[np.float32]]:
+    """Popularity of each row's item just before the row by `recent` feature, [R], from training positives alone."""
+    wanted = [feature for feature in declared if feature.kind == "recent"]
+    counted = torch.from_numpy(log.train & positive_mask(log.label, positive)) if wanted else torch.zeros(0)
+    return {
+        feature.name: recent_popularity(
+            torch.tensor(log.item_idx),
+            torch.tensor(log.timestamp_ms),
+            counted,
+            num_items=num_items,
+            half_life_days=feature.half_life_days,
+        ).numpy()
+        for feature in wanted
+    }
+
+
 def row_context(
-    encoders: Encoders, log: Log, item_days: dict[str, NDArray[np.int32]]
+    encoders: Encoders,
+    log: Log,
+    item_days: dict[str, NDArray[np.int32]],
+    recent: Mapping[str, NDArray[np.float32]],
 ) -> dict[str, tuple[str, np.ndarray]]:
     """Row-level features by name: (side, values [R])."""
     user = encoders.user_context(log.timestamp_ms)
-    item = encoders.item_context(log.timestamp_ms, {name: days[log.item_idx] for name, days in item_days.items()})
+    days_R = {name: days[log.item_idx] for name, days in item_days.items()}
+    item = encoders.item_context(log.timestamp_ms, days_R, recent)
     return {n: ("user", v) for n, v in user.items()} | {n: ("item", v) for n, v in item.items()}
 
 
@@ -141,10 +178,13 @@ def _with_computed(
     *,
     label: NDArray[np.float32],
     positive: NDArray[np.bool_],
+    times: NDArray[np.int64],
 ) -> pl.DataFrame:
     """The side table with the column of a statistic, or of a vector that brings its own file."""
     if feature.kind == "statistic":
-        column = train_statistic(feature, idx=idx, label=label, positive=positive, num_rows=frame.height)
+        column = train_statistic(
+            feature, idx=idx, label=label, positive=positive, timestamp_ms=times, num_rows=frame.height
+        )
     elif feature.path:
         id_column, vectors = vectors_of_file(feature)
         ids = frame.columns[0]

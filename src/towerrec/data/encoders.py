@@ -33,7 +33,7 @@ ENCODERS: dict[str, type[Any]] = {
     "bucket": Bucket,
     "vector": Vector,
 }
-CONTEXT_KINDS = ("hour", "weekday", "age_days")
+CONTEXT_KINDS = ("hour", "weekday", "age_days", "recent")
 # Computed while preparing; a file of new users or items does not bring them.
 COMPUTED_KINDS = ("statistic", "daily")
 
@@ -43,9 +43,10 @@ class ContextEncoder:
     """A feature of the row's moment.
 
     Args:
-        kind: `hour`, `weekday` or `age_days`.
+        kind: `hour`, `weekday`, `age_days` or `recent`.
         column: The item's date column (`age_days`).
-        edges: Quantile edges of the age in days (`age_days`).
+        edges: Quantile edges of the age in days (`age_days`) or of the popularity (`recent`).
+        half_life_days: Of the popularity (`recent`).
     """
 
     name: str
@@ -54,9 +55,10 @@ class ContextEncoder:
     kind: str
     column: str
     edges: tuple[float, ...]
+    half_life_days: float = 7.0
 
     def spec(self) -> FeatureSpec:
-        values = {"hour": 24, "weekday": 7, "age_days": len(self.edges) + 1}[self.kind]
+        values = {"hour": 24, "weekday": 7}.get(self.kind, len(self.edges) + 1)
         return FeatureSpec(self.name, self.side, "categorical", FIRST + values, context=True, group=self.group)
 
 
@@ -89,6 +91,7 @@ class Encoders:
         train_users: pl.Series,
         train_items: pl.Series,
         train_ages: Mapping[str, NDArray[np.int32]],
+        train_recent: Mapping[str, NDArray[np.float32]],
         timezone: str,
     ) -> Encoders:
         """Learn vocabularies and statistics.
@@ -100,6 +103,7 @@ class Encoders:
             train_users: Which users occur in training rows, Boolean; nothing is learnt from the others.
             train_items: The same of items.
             train_ages: Ages in days of the training rows by `age_days` feature, -1 where not known.
+            train_recent: Popularity just before the training rows by `recent` feature, 0 where there was none.
             timezone: In which hours and days are read.
         """
         frames = {"user": users.filter(train_users), "item": items.filter(train_items)}
@@ -108,8 +112,13 @@ class Encoders:
         for feature in declared:
             common: dict[str, Any] = {"name": feature.name, "side": feature.side, "group": feature.group}
             if feature.kind in CONTEXT_KINDS:
-                edges = _age_edges(train_ages[feature.name], feature.buckets) if feature.kind == "age_days" else ()
-                context.append(ContextEncoder(**common, kind=feature.kind, column=feature.column, edges=edges))
+                edges: tuple[float, ...] = ()
+                if feature.kind == "age_days":
+                    edges = _age_edges(train_ages[feature.name], feature.buckets)
+                elif feature.kind == "recent":
+                    edges = _recent_edges(train_recent[feature.name], feature.buckets)
+                common |= {"column": feature.column, "edges": edges, "half_life_days": feature.half_life_days}
+                context.append(ContextEncoder(**common, kind=feature.kind))
                 continue
             reads = columns_read(feature)
             encoder = ENCODERS[feature.kind].fit(
@@ -166,14 +175,26 @@ class Encoders:
         return {e.name: as_category(local.hour if e.kind == "hour" else local.weekday) for e in wanted}
 
     def item_context(
-        self, timestamp_ms: NDArray[np.int64], item_days: Mapping[str, NDArray[np.int32]]
+        self,
+        timestamp_ms: NDArray[np.int64],
+        item_days: Mapping[str, NDArray[np.int32]],
+        recent: Mapping[str, NDArray[np.float32]],
     ) -> dict[str, NDArray[np.uint8]]:
-        """Age buckets of items at moments, uint8 [N]; `item_days[feature]` is the item's day in each row, [N]."""
+        """Buckets of the age and of the popularity of items at moments, uint8 [N].
+
+        Args:
+            timestamp_ms: The moments.
+            item_days: The item's day in each row by `age_days` feature, [N].
+            recent: Its popularity just before by `recent` feature, [N].
+        """
         wanted = [encoder for encoder in self.context if encoder.side == "item"]
-        if not wanted:
-            return {}
-        day = local_time(timestamp_ms, self.timezone).day
-        return {e.name: _age_bucket(ages(day, item_days[e.name]), e.edges) for e in wanted}
+        day = local_time(timestamp_ms, self.timezone).day if item_days else None
+        return {
+            e.name: _recent_bucket(recent[e.name], e.edges)
+            if day is None or e.kind == "recent"
+            else _age_bucket(ages(day, item_days[e.name]), e.edges)
+            for e in wanted
+        }
 
     def grow_item_days(
         self, item_days: Mapping[str, NDArray[np.int32]], frame: pl.DataFrame
@@ -243,3 +264,12 @@ def _age_edges(age: NDArray[np.int32], buckets: int) -> tuple[float, ...]:
 def _age_bucket(age: NDArray[np.int32], edges: tuple[float, ...]) -> NDArray[np.uint8]:
     bucket = np.searchsorted(np.asarray(edges), age, side="right") + FIRST
     return np.where(age < 0, UNKNOWN, bucket).astype(np.uint8)
+
+
+def _recent_edges(popularity: NDArray[np.float32], buckets: int) -> tuple[float, ...]:
+    return quantile_edges(np.where(popularity > 0, popularity.astype(np.float64), np.nan), buckets)
+
+
+def _recent_bucket(popularity: NDArray[np.float32], edges: tuple[float, ...]) -> NDArray[np.uint8]:
+    bucket = np.searchsorted(np.asarray(edges), popularity, side="right") + FIRST
+    return np.where(popularity > 0, bucket, UNKNOWN).astype(np.uint8)

@@ -108,7 +108,8 @@ def choose(choice: FeatureChoice, columns: Columns) -> tuple[list[Declaration], 
 def _available(feature: Declaration, columns: Columns) -> tuple[Declaration | None, ValueError | None]:
     """The feature as far as the data has it, or why not. A text may lack some of its columns, not all."""
     where = f"features.declared.{feature.name}: the {feature.side} table"
-    if feature.kind in ("hour", "weekday", "age_days") and not columns.has_time:
+    of_time = feature.kind in ("hour", "weekday", "age_days", "recent") or feature.of == "recent_positives"
+    if of_time and not columns.has_time:
         return None, ValueError(f"features.declared.{feature.name}: the log has no timestamps")
     there = list(columns.daily) if feature.kind == "daily" else columns.of(feature.side)
     if feature.kind == "daily" and not there:

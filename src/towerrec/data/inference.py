@@ -7,10 +7,10 @@ import re
 import numpy as np
 import polars as pl
 
-from towerrec.data.declarations import STATISTICS, Declaration, declaration
+from towerrec.data.declarations import Declaration, declaration
 from towerrec.schema import ITEM_ID, USER_ID
 
-GROUPS = ("id", "profile", "content", "tags", "text", "vector", "time", "popularity")
+GROUPS = ("id", "profile", "content", "tags", "text", "vector", "time", "popularity", "freshness")
 
 # An integer column with few values, or one whose values are dense codes 0, 1, 2, ..., names categories.
 FEW_VALUES = 64
@@ -18,6 +18,7 @@ DENSE = 0.5
 MAX_CODES = 100_000
 # A text column in which most values occur once, the commonest («UNKNOWN», «[]») aside, is prose.
 PROSE = 0.5
+HALF_LIFE_DAYS = 3.0
 _ID_LIKE = re.compile(r"(^|_)(id|code|onehot|category|cat|type|feat\d+)($|_|\d)", re.IGNORECASE)
 
 
@@ -26,7 +27,7 @@ def infer(users: pl.DataFrame | None, items: pl.DataFrame | None, *, has_time: b
 
     Texts of one side become one feature, and a column that says the same as an earlier one (a category's name beside
     its id) is passed over. Groups: `id`, `profile` (user columns), `content` (item columns), `tags` (lists), `text`,
-    `vector`, `time`, `popularity`.
+    `vector`, `time`, `popularity`, `freshness`.
     """
     found: list[Declaration] = []
     for side, frame in (("user", users), ("item", items)):
@@ -35,11 +36,15 @@ def infer(users: pl.DataFrame | None, items: pl.DataFrame | None, *, has_time: b
             taken = {feature.name for feature in found}
             for name, plain in _of_table(frame.drop(USER_ID, ITEM_ID, strict=False), side, has_time=has_time).items():
                 found.append(declaration(f"{side}_{name}" if name in taken else name, plain))
-        for of in STATISTICS if side == "item" else ("views", "positive_rate"):
+        for of in ("views", "positive_rate", "mean_label") if side == "item" else ("views", "positive_rate"):
             plain = {"side": side, "kind": "statistic", "of": of, "group": "popularity"}
             found.append(declaration(f"{side}_{of}", plain))
     if has_time:
         found += [declaration(kind, {"kind": kind, "group": "time"}) for kind in ("hour", "weekday")]
+        now = {"kind": "recent", "half_life_days": HALF_LIFE_DAYS, "buckets": 32}
+        last = {"kind": "statistic", "side": "item", "of": "recent_positives", "half_life_days": HALF_LIFE_DAYS}
+        found.append(declaration("popularity_now", {**now, "group": "freshness"}))
+        found.append(declaration("item_recent_positives", {**last, "group": "freshness"}))
     return found
 
 

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
 from towerrec.data.declarations import Declaration
+from towerrec.data.recent import latest_popularity
 from towerrec.schema import ITEM_ID
 
 
@@ -22,18 +24,21 @@ def train_statistic(
     idx: NDArray[np.int32],
     label: NDArray[np.float32],
     positive: NDArray[np.bool_],
+    timestamp_ms: NDArray[np.int64],
     num_rows: int,
 ) -> pl.Series:
     """One value per table row, Float64 with null where an id has no training row.
 
     `views` counts rows; `mean_label` and `positive_rate` mix `smoothing` rows of average behaviour into each id, the
-    rate as log odds, so that rare positives keep their distances.
+    rate as log odds, so that rare positives keep their distances; `recent_positives` is the decayed count of positives
+    beside that of the average row of the table, as log(1 + x).
 
     Args:
         declared: The feature.
         idx: Row of the table of every training row [R].
         label: Labels of the training rows [R].
         positive: Which of them are positives [R].
+        timestamp_ms: Moments of the training rows [R].
         num_rows: Rows of the table.
     """
     count = np.bincount(idx, minlength=num_rows).astype(np.float64)
@@ -43,6 +48,15 @@ def train_statistic(
         value = _smooth(
             np.bincount(idx, weights=label, minlength=num_rows).astype(np.float64), count, declared.smoothing
         )
+    elif declared.of == "recent_positives":
+        value = np.log1p(
+            latest_popularity(
+                torch.from_numpy(idx[positive]),
+                torch.from_numpy(timestamp_ms[positive]),
+                num_items=num_rows,
+                half_life_days=declared.half_life_days,
+            ).numpy()
+        ).astype(np.float64)
     else:
         rate = _smooth(
             np.bincount(idx, weights=positive, minlength=num_rows).astype(np.float64), count, declared.smoothing
