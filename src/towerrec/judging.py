@@ -214,7 +214,7 @@ def predicted_values(trained: TrainedRun, prepared: Prepared, on: str) -> Tensor
     """What the model predicts for every held-out row, in the unit of `store.values`; None where scores only order."""
     score_R = trained.scores.rows(prepared.store.rows(on))
     label_R = predicted_label(trained.meta.prediction, score_R)
-    return None if label_R is None else invert(label_R, prepared.inverse_name)
+    return None if label_R is None else invert(prepared.store.without_terms(label_R, on), prepared.inverse_name)
 
 
 def check_same_log(trained: TrainedRun, prepared: Prepared) -> None:

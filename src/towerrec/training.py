@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from towerrec.callbacks import Throughput
 from towerrec.choices import batch_size, loss_node, model_node, unit
-from towerrec.config import TrainConfig, build
+from towerrec.config import LoaderConfig, TrainConfig, build
 from towerrec.config_types import check_types
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import invert
@@ -72,10 +72,11 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     prepared = data.prepared
     loss: Loss = build(loss_node(cfg.loss, prepared, candidates=cfg.eval.candidates), "loss")
     cfg.model = model_node(cfg.model, loss)
-    cfg.loader.unit = unit(loss) if cfg.loader.unit is None else cfg.loader.unit
-    if cfg.loader.batch_size is None:
-        cfg.loader.batch_size = batch_size(_num_rows(data, loss), cfg.loader.unit)
-    data.hparams.update(rows=loss.rows, batch_size=cfg.loader.batch_size, unit=cfg.loader.unit)
+    loader = cfg.loader
+    loader.unit = unit(loss, history_length=loader.history_length) if loader.unit is None else loader.unit
+    if loader.batch_size is None:
+        loader.batch_size = batch_size(_num_rows(data, loss), loader.unit)
+    data.hparams.update(rows=loss.rows, batch_size=loader.batch_size, unit=loader.unit)
     check_types(TwoTower, cfg.model, "model")
     torch.manual_seed(cfg.seed)
     module = RetrievalModule(
@@ -88,9 +89,10 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
         ks=_cuts(cfg.eval.ks, loss.monitor),
         seed=cfg.seed,
         settings=settings(cfg, loss),
-        micro_batch=cfg.loader.micro_batch,
+        micro_batch=loader.micro_batch,
     )
     validated = prepared.store.num_rows("val") > 0
+    _check_profile(module.model.profile_kind, loader)
     profile = prepared.profiles(module.model.profile_kind)
     module.attach(resident(cfg, data, loss, module.negatives, validated=validated, profile=profile))
     throughput = Throughput()
@@ -184,6 +186,8 @@ def resident(
     store = prepared.store
     known = store.positives("train", prepared.positive)
     compared = next((part.rows for part in loss.objectives if part.compares == "batch"), loss.rows)
+    # A batch does not know what its labels are relative to: such errors are shown in label space until the judgement.
+    elementwise = "identity" if prepared.store.has_terms else prepared.inverse_name
     return Resident(
         users=prepared.users,
         items=prepared.items,
@@ -197,7 +201,7 @@ def resident(
         tasks=tasks,
         item_context=Moment().item_context(prepared, torch.device("cpu")),
         latest_history=latest,
-        inverse=None if prepared.inverse_name == "identity" else partial(invert, inverse_name=prepared.inverse_name),
+        inverse=None if elementwise == "identity" else partial(invert, inverse_name=elementwise),
     )
 
 
@@ -246,6 +250,14 @@ def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool) -> list
                 keywords |= {"monitor": loss.monitor, "mode": loss.mode}
         built.append(build(keywords, f"callbacks.{name}"))
     return built
+
+
+def _check_profile(kind: str, loader: LoaderConfig) -> None:
+    if kind != "none" and loader.unit == "users" and loader.target_share == 1.0:
+        raise ValueError(
+            f"loader.target_share=1 asks for every row, which leaves nothing to the profile that model.profile={kind} "
+            "reads: choose a share below 1, or model.profile=none"
+        )
 
 
 def _num_rows(data: RetrievalDataModule, loss: Loss) -> int:

@@ -222,3 +222,22 @@ def test_held_out_rows_change_no_threshold_and_the_prepared_log_keeps_them(tmp_p
         .store.rows("train")
         .label,
     )
+
+
+@pytest.mark.parametrize("options", [{}, {"standardise": True}, {"log": False, "standardise": True}])
+def test_a_predicted_residual_becomes_a_watch_ratio_again(tmp_path, options):
+    source = Memory(tmp_path, log=lengths(log()))
+    label = DebiasedResidual(min_views=40, **options)
+    prepared = run(tmp_path, source=source, label=label)
+    for split in ("train", "test"):
+        stored = prepared.store.rows(split).label
+        ratio = label.inverse(prepared.store.without_terms(stored, split))
+        torch.testing.assert_close(ratio, prepared.store.values(split), rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(label.inverse(stored), ratio)
+
+
+def test_labels_that_lead_back_to_nothing_have_no_terms(tmp_path):
+    prepared = run(tmp_path, source=Memory(tmp_path, log=lengths(log())), label=Debiased(min_views=40))
+    label_R = prepared.store.rows("test").label
+    assert prepared.store.without_terms(label_R, "test") is label_R
+    assert torch.equal(prepared.store.values("test"), label_R)

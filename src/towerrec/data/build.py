@@ -60,6 +60,7 @@ def build(
         report["label"]["duration_buckets"] = len(label.fitted()["edges_ms"]) + 1
     log = to_arrays(frame, user_ids, item_ids)
     value = {} if label.raw is None else {"value": frame[label.raw].cast(pl.Float32).to_numpy()}
+    value |= {name: term.to_numpy() for name, term in label.terms(frame).items()}
     del frame
     clock.stage("report and index")
     before = first_unseen_day(log, tables.timezone)

@@ -56,7 +56,12 @@ class Label(Protocol):
         ...
 
     def inverse(self, label: Tensor) -> Tensor:
-        """From label space back to the raw value, elementwise."""
+        """From label space back to the raw value, elementwise (where there are `terms`, after they are undone)."""
+        ...
+
+    def terms(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
+        """Where a label is taken relative to something of its row: `base` and `spread`, Float32 [N], such that
+        `inverse(label * spread + base)` is the raw value; otherwise nothing."""
         ...
 
 
@@ -92,6 +97,10 @@ class _Fixed:
     def inverse(self, label: Tensor) -> Tensor:
         """From label space back to the raw value, elementwise."""
         return invert(label, self.inverse_name)
+
+    def terms(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
+        """The label stands for itself."""
+        return {}
 
     def _finished(self, frame: pl.DataFrame, expression: pl.Expr) -> pl.Series:
         check_numbers(self.name, self.columns, frame)

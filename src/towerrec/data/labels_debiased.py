@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from towerrec.data.labels import check_numbers, finite
+from towerrec.data.labels import check_numbers, finite, invert
 from towerrec.data.labels_buckets import DurationBuckets
 from towerrec.positive import parse_positive
 from towerrec.schema import DURATION_MS, LABEL, WATCH_RATIO
@@ -89,8 +89,12 @@ class _Debiased:
         return finite(self.name, self.columns, pl.Series(LABEL, label_N.astype(np.float32)))
 
     def inverse(self, label: Tensor) -> Tensor:
-        """The label itself: the way back to a watch ratio needs the duration."""
-        return label
+        """From label space back to the raw value, elementwise, once the terms are undone."""
+        return invert(label, self.inverse_name)
+
+    def terms(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
+        """A class or a rank leads back to no watch ratio."""
+        return {}
 
     def _inputs(self, frame: pl.DataFrame) -> tuple[Floats, Floats]:
         """Watch ratios, NaN where the row cannot be labelled, and durations, 1 there."""
@@ -199,7 +203,8 @@ class DebiasedRank(_Debiased):
 class DebiasedResidual(_Debiased):
     """How far a view lies above the mean of the training views in the same duration bucket.
 
-    `label = (f(ratio) - mean[bucket]) / sd[bucket]`, with f = log(1 + ratio) or the ratio itself.
+    `label = (f(ratio) - mean[bucket]) / sd[bucket]`, with f = log(1 + ratio) or the ratio itself. A prediction and the
+    duration of its row give a watch ratio again, so errors are reported in watch ratios.
 
     Args:
         log: Compare `log(1 + ratio)`, whose tail is light.
@@ -212,6 +217,7 @@ class DebiasedResidual(_Debiased):
 
     name = "debiased_residual"
     binary = False
+    raw: str | None = WATCH_RATIO
 
     def __init__(
         self,
@@ -228,6 +234,7 @@ class DebiasedResidual(_Debiased):
             raise ValueError(f"label.clip must be above 0 or null, got {clip}")
         parse_positive(positive)
         self.log, self.standardise, self.clip, self.positive = log, standardise, clip, positive
+        self.inverse_name = "expm1" if log else "identity"
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -248,9 +255,18 @@ class DebiasedResidual(_Debiased):
             figures["sd"] = np.array([part.std() or 1.0 for part in scaled])
         return figures
 
+    def terms(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
+        """`base`, the mean of the row's bucket, and `spread`, its standard deviation or 1, Float32 [N]."""
+        base_N, spread_N = self._terms(self.buckets.of(self._inputs(frame)[1]))
+        return {name: pl.Series(name, t.astype(np.float32)) for name, t in (("base", base_N), ("spread", spread_N))}
+
     def _label(self, ratio_N: Floats, bucket_N: NDArray[np.int16]) -> Floats:
-        label_N = self._scaled(ratio_N) - self._figures["mean"][bucket_N]
-        return label_N / self._figures["sd"][bucket_N] if self.standardise else label_N
+        base_N, spread_N = self._terms(bucket_N)
+        return (self._scaled(ratio_N) - base_N) / spread_N
+
+    def _terms(self, bucket_N: NDArray[np.int16]) -> tuple[Floats, Floats]:
+        mean_B = self._figures["mean"]
+        return mean_B[bucket_N], self._figures.get("sd", np.ones_like(mean_B))[bucket_N]
 
     def _scaled(self, ratio_N: Floats) -> Floats:
         clipped_N = ratio_N if self.clip is None else np.minimum(ratio_N, self.clip)

@@ -23,7 +23,7 @@ from towerrec.ragged import UserItems
 from towerrec.schema import fingerprint
 
 # Goes up with any change of what is cached or of how it is computed.
-CACHE_VERSION = 3
+CACHE_VERSION = 5
 
 
 @dataclass

@@ -20,7 +20,7 @@ from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP, SPLITS
 
-OPTIONAL = ("weight", "value")
+OPTIONAL = ("weight", "value", "base", "spread")
 COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
 
 
@@ -73,6 +73,7 @@ class InteractionStore:
     context: dict[str, str]
     has_weight: bool
     has_value: bool = False
+    has_terms: bool = False
 
     @classmethod
     def write(
@@ -91,7 +92,8 @@ class InteractionStore:
             directory: Is created.
             split: uint8, 1 train, 2 val, 3 test (no other value).
             columns: `user_idx`, `item_idx`, `label`, `timestamp_ms` and, where rows count differently, `weight`, and
-                where the label is a transform of something, `value`: that something.
+                where the label is a transform of something, `value`: that something; and where the transform depends
+                on the row, its `base` and `spread` (see `labels.Label.terms`).
             context: Name -> (side, values) of the row-level features.
             num_users: Rows of the user table.
             num_items: Rows of the item table.
@@ -112,6 +114,7 @@ class InteractionStore:
             "context": {name: side for name, (side, _) in context.items()},
             "has_weight": "weight" in columns,
             "has_value": "value" in columns,
+            "has_terms": "base" in columns,
         }
         (directory / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         return cls.open(directory)
@@ -128,6 +131,7 @@ class InteractionStore:
             context=meta["context"],
             has_weight=meta["has_weight"],
             has_value=meta["has_value"],
+            has_terms=meta["has_terms"],
         )
 
     def num_rows(self, split: str) -> int:
@@ -149,6 +153,12 @@ class InteractionStore:
     def values(self, split: str) -> Tensor:
         """What the label was made from, such as the watch ratio before it was clipped; otherwise the label. [R]"""
         return self._column("value" if self.has_value else "label", split)
+
+    def without_terms(self, label_R: Tensor, split: str) -> Tensor:
+        """Labels of the rows of a split (predicted ones, say), no longer relative to anything of their row. [R]"""
+        if not self.has_terms:
+            return label_R
+        return label_R * self._column("spread", split) + self._column("base", split)
 
     def positives(self, split: str, rule: str) -> UserItems:
         """Items of every user with a row of `split` whose label passes `rule`; `values` is the largest label."""
