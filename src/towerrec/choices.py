@@ -50,7 +50,8 @@ def split_node(split: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, A
     rest = {key: value for key, value in split.items() if key not in ("name", "val_of_train")}
     if data.get("train") is None:
         return {"_target_": f"{RandomRows.__module__}.{RandomRows.__name__}", **rest}
-    val = 0.0 if data.get("val") is not None else split["val_of_train"]
+    # The configs of older runs have no such key: they trained without validation.
+    val = 0.0 if data.get("val") is not None else split.get("val_of_train", 0.0)
     given = {"candidates": rest["candidates"], "val": val, "seed": rest["seed"]}
     return {"_target_": f"{Given.__module__}.{Given.__name__}", **given}
 
@@ -83,9 +84,12 @@ def model_node(model: Mapping[str, Any], loss: Loss) -> dict[str, Any]:
     return {key: filled[key] if value is None and key in filled else value for key, value in model.items()}
 
 
-def unit(loss: Loss) -> str:
-    """What `loader.unit=null` stands for: a loss with one softmax per user reads all rows of a user at once."""
-    return "users" if isinstance(loss, Multinomial) else "rows"
+def unit(loss: Loss, *, history_length: int) -> str:
+    """What `loader.unit=null` stands for: a loss with one softmax per user reads all rows of a user at once.
+
+    A history is that of a row's moment, so where one is read, rows come one by one.
+    """
+    return "users" if isinstance(loss, Multinomial) and history_length == 0 else "rows"
 
 
 def batch_size(num_rows: int, unit: str) -> int:

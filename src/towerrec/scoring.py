@@ -151,7 +151,7 @@ class TowerScores:
                 context=b.user_context,
                 history_RH=b.history,
                 at_R=user_B,
-                profile=self._profile(b.user_idx),
+                profile=self._profile(user_G),
             )
             items = self.model.item_vectors(self._items.gather(item_G), context=b.item_context, at_R=item_B)
             parts.append(score(users, items).float().cpu())

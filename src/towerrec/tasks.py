@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from towerrec import comparing, freshness, judging, recommending
 from towerrec.choices import split_node
@@ -96,7 +97,10 @@ def evaluate(cfg: EvaluateConfig) -> None:
 
 def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
     """The log as loaders; prepared on first use, from the cache where nothing has changed."""
-    loader = {k: v for k, v in cfg.loader.__dict__.items() if v is not None} if isinstance(cfg, TrainConfig) else {}
+    loader: dict[str, Any] = {}
+    if isinstance(cfg, TrainConfig):
+        # Pieces of a batch are cut by the module, not by the loader.
+        loader = {k: v for k, v in cfg.loader.__dict__.items() if v is not None and k != "micro_batch"}
     return RetrievalDataModule(
         source=build(cfg.data, "data"),
         cleaning=build(cfg.cleaning, "cleaning"),

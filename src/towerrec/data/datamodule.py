@@ -20,6 +20,8 @@ from towerrec.data.store import Rows
 from towerrec.data.tables import Source
 from towerrec.data.user_batches import UserBatchLoader
 
+UNITS = ("rows", "users")
+
 
 class RetrievalDataModule(L.LightningDataModule):
     """Loaders of whole batches over a prepared log.
@@ -44,6 +46,9 @@ class RetrievalDataModule(L.LightningDataModule):
         rows: Train on `all` rows, or only on the `positives`.
         positive: Rule of a positive in validation and test; None takes the label's.
         seed: Of the order of training rows.
+
+    Raises:
+        ValueError: A unit that is none.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class RetrievalDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if unit not in UNITS:
+            raise ValueError(f"loader.unit must be {' or '.join(UNITS)}, got {unit!r}")
         self._inputs: dict[str, Any] = {
             "source": source,
             "split": split,

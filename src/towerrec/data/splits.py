@@ -175,7 +175,9 @@ class Given:
 
     def __init__(self, *, val: float = 0.0, seed: int = 0, candidates: str = "catalogue") -> None:
         if not 0.0 <= val < 1.0:
-            raise ValueError(f"split.val of the training rows must be in [0, 1), got {val}")
+            raise ValueError(
+                f"split.val (split.val_of_train under split=auto) is a share of the training rows in [0, 1), got {val}"
+            )
         self.val, self.seed = val, seed
         self.candidates = check_candidates(candidates)
 

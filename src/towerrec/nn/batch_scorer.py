@@ -101,9 +101,9 @@ class BatchScorer:
         return scored
 
     def scored_rows(self, batch: Batch) -> Scored:
-        """Encode the rows themselves, without negatives."""
+        """Encode held-out rows, without negatives."""
         all_IV = None if self.profiles is None else self.encoder.catalogue()
-        scored = _of_users(batch, self.encoder.of_users(batch, self.profiles, all_IV))
+        scored = _of_users(batch, self.encoder.of_users(batch, self.profiles, all_IV, whole=True))
         scored.item_BV = self.encoder.of_rows(batch.item_idx, batch)
         return scored
 
@@ -138,7 +138,8 @@ class BatchScorer:
         if len(keep) == 0:
             return None
         kept_G, group_b = distinct(users.group_B[keep], users.vectors_GV.shape[0])
-        return batch.take(keep), Users(users.vectors_GV.index_select(0, kept_G), users.idx_G[kept_G], group_b)
+        profile = None if users.profile is None else users.profile.read_by(kept_G)
+        return batch.take(keep), Users(users.vectors_GV.index_select(0, kept_G), users.idx_G[kept_G], group_b, profile)
 
     def _request(self, scored: Scored, batch: Batch) -> Request:
         return Request(

@@ -28,7 +28,7 @@ _WHOLE_TABLE = 4
 @dataclass
 class Users:
     """The user side of a batch: vectors [G, V] of the groups (distinct users, or rows where these have a context),
-    their users [G], the group of every row [B], and what the profiles of the groups held."""
+    their users [G], the group of every row [B], and what the profile of every group held."""
 
     vectors_GV: Tensor
     idx_G: Tensor
@@ -93,11 +93,16 @@ class TableEncoder:
     def reads_item_context(self) -> bool:
         return self.model.item_tower.reads_context
 
-    def of_users(self, batch: Batch, profiles: UserProfiles | None, all_IV: Tensor | None) -> Users:
-        """The groups of a batch; `profiles` and the vectors of the catalogue where the model reads profiles."""
+    def of_users(
+        self, batch: Batch, profiles: UserProfiles | None, all_IV: Tensor | None, *, whole: bool = False
+    ) -> Users:
+        """The groups of a batch; `profiles` and the vectors of the catalogue where the model reads profiles.
+
+        What the batch asks for is left out of them, unless `whole`: rows that are no training rows may.
+        """
         model = self.model
         if profiles is not None:
-            return self._of_profiles(batch, profiles, all_IV)
+            return self._of_profiles(batch, profiles, all_IV, whole=whole)
         if model.user_tower.reads_context or model.reads_history:
 
             def encode(piece: slice) -> Tensor:
@@ -115,22 +120,21 @@ class TableEncoder:
         vectors = self._in_pieces(lambda piece: model.user_vectors(_piece(self.users, rows, piece)), len(rows.idx_G))
         return Users(vectors, rows.idx_G, rows.group_B)
 
-    def _of_profiles(self, batch: Batch, profiles: UserProfiles, all_IV: Tensor | None) -> Users:
+    def _of_profiles(self, batch: Batch, profiles: UserProfiles, all_IV: Tensor | None, *, whole: bool) -> Users:
+        """Profiles are pooled once per distinct user, whether or not rows have a context of their own."""
         assert all_IV is not None, "profiles are sums of item vectors"
-        in_context = self.model.user_tower.reads_context or self.model.reads_history
-        at_R = None
-        if in_context:
-            rows = _rows(batch.user_idx, self.users.num_rows)
-            user_idx_G, group_B = batch.user_idx, torch.arange(len(batch), device=batch.user_idx.device)
-            table, at_R = _gather(self.users, rows), rows.group_B
-        else:
-            user_idx_G, group_B = distinct(batch.user_idx, self.users.num_rows)
-            table = self.users.gather(user_idx_G)
-        profile = profiles.without(user_idx_G, all_IV, group_B=group_B, item_idx_B=batch.item_idx)
+        user_idx_U, user_B = distinct(batch.user_idx, self.users.num_rows)
+        profile = profiles.of(user_idx_U, all_IV)
+        if not whole:
+            profile = profile.without(user_B, batch.item_idx)
+        table = self.users.gather(user_idx_U)
+        if not (self.model.user_tower.reads_context or self.model.reads_history):
+            return Users(self.model.user_vectors(table, profile=profile), user_idx_U, user_B, profile)
         vectors = self.model.user_vectors(
-            table, context=batch.user_context, history_RH=batch.history, at_R=at_R, profile=profile
+            table, context=batch.user_context, history_RH=batch.history, at_R=user_B, profile=profile
         )
-        return Users(vectors, user_idx_G, group_B, profile)
+        each = torch.arange(len(batch), device=vectors.device)
+        return Users(vectors, batch.user_idx, each, profile.read_by(user_B))
 
     def of_rows(self, item_idx_K: Tensor, batch: Batch) -> Tensor:
         """Vectors [K, V] of the batch's items in their contexts, and of further ones behind them, which have none."""

@@ -4,13 +4,13 @@ A user's profile are the items of his training rows: positives, and where the mo
 shown to him and were no positives. It has no order and no end, unlike a history; in training it never holds the items
 that the batch asks for.
 
-Shape letters: G groups (distinct users), P pairs of groups and items, B rows of a batch, I items, D vector width,
-V width of the folded vectors.
+Shape letters: G groups (distinct users), P pairs of groups and items, B rows of a batch, R rows that read a profile,
+I items, D vector width, V width of the folded vectors.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +23,42 @@ KINDS = ("none", "positives", "rows")
 
 @dataclass
 class Profile:
-    """Profiles of some users: `group_P` (ascending), `item_P` int64 [P], `positive_P` bool [P]; `item_IV` [I, V] are
-    the vectors of the items without a context."""
+    """Profiles of some users: `group_P` (ascending), `item_P` int64 [P] (ascending within a group), `positive_P` bool
+    [P]; `item_IV` [I, V] are the vectors of the items without a context; `at_R` says whose profile each row reads (None:
+    one row a group)."""
 
     group_P: Tensor
     item_P: Tensor
     positive_P: Tensor
     num_groups: int
     item_IV: Tensor
+    at_R: Tensor | None = None
+
+    def pairs(self) -> tuple[Tensor, Tensor]:
+        """What stands in the profile of each row: rows (ascending) and items, each int64 [P']."""
+        if self.at_R is None:
+            return self.group_P, self.item_P
+        end_G = torch.cumsum(torch.bincount(self.group_P, minlength=self.num_groups), 0)
+        lists = UserItems(torch.cat([end_G.new_zeros(1), end_G]), self.item_P, self.item_IV.shape[0])
+        row_P, item_P, _ = lists.pairs_of(self.at_R)
+        return row_P, item_P
+
+    def without(self, group_B: Tensor, item_idx_B: Tensor) -> Profile:
+        """The same profiles without the items that a batch asks for: a model must not find its answer in its input."""
+        if len(self.item_P) == 0:
+            return self
+        num_items = self.item_IV.shape[0]
+        # Ascending, as the groups are and the items of a user: the few that are asked for look up their place.
+        key_P, asked_B = self.group_P * num_items + self.item_P, group_B * num_items + item_idx_B
+        place_B = torch.searchsorted(key_P, asked_B).clamp(max=len(key_P) - 1)
+        kept_P = torch.ones_like(self.positive_P)
+        kept_P[place_B[key_P[place_B] == asked_B]] = False
+        at_p = kept_P.nonzero()[:, 0]
+        return replace(self, group_P=self.group_P[at_p], item_P=self.item_P[at_p], positive_P=self.positive_P[at_p])
+
+    def read_by(self, at_R: Tensor) -> Profile:
+        """The same profiles, read by other rows: `at_R` are groups, or rows that read one already."""
+        return replace(self, at_R=at_R if self.at_R is None else self.at_R[at_R])
 
 
 @dataclass
@@ -44,19 +72,6 @@ class UserProfiles:
         assert self.rows.values is not None
         group_P, item_P, place_P = self.rows.pairs_of(user_idx_G)
         return Profile(group_P, item_P, self.rows.values[place_P] > 0, len(user_idx_G), item_IV)
-
-    def without(self, user_idx_G: Tensor, item_IV: Tensor, *, group_B: Tensor, item_idx_B: Tensor) -> Profile:
-        """Profiles without the items that a batch asks for: a model must not find its answer in its input."""
-        whole = self.of(user_idx_G, item_IV)
-        asked_B = torch.sort(group_B * self.rows.num_items + item_idx_B).values
-        key_P = whole.group_P * self.rows.num_items + whole.item_P
-        place_P = torch.searchsorted(asked_B, key_P).clamp(max=max(len(asked_B) - 1, 0))
-        kept_P = (asked_B[place_P] != key_P).nonzero()[:, 0]
-        return Profile(whole.group_P[kept_P], whole.item_P[kept_P], whole.positive_P[kept_P], whole.num_groups, item_IV)
-
-    def resized(self, *, num_users: int, num_items: int) -> UserProfiles:
-        """The same profiles in larger tables; new users have an empty one."""
-        return UserProfiles(self.rows.resized(num_users=num_users, num_items=num_items))
 
     def to(self, device: Device | str) -> UserProfiles:
         return UserProfiles(self.rows.to(device))

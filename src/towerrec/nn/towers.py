@@ -107,7 +107,8 @@ class Tower(nn.Module):
             nn.init.zeros_(self.output.bias)
         self.constant = None
         if constant and self.id_vectors is None and self.output is None:
-            self.constant = nn.Parameter(torch.zeros(embedding_dim))
+            # Not zero: the cosine of a user without anything else would have no direction and a boundless gradient.
+            self.constant = nn.Parameter(torch.randn(embedding_dim) * init_std)
         self.output_activation = activation_of(layers.activation)() if output_activation else None
         self.bias = bias
 

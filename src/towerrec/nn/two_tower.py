@@ -242,8 +242,8 @@ class TwoTower(nn.Module):
         at_R: Tensor | None = None,
         profile: Profile | None = None,
     ) -> Tensor:
-        """Vectors [R, V] of packed users, or of those that `at_R` points to; context, history and profile are one per
-        result. Without a profile it is empty.
+        """Vectors [R, V] of packed users, or of those that `at_R` points to; context and history are one per result,
+        profiles one per packed user. Without a profile it is empty.
 
         Raises:
             ValueError: The model reads histories and none is given.
@@ -254,7 +254,8 @@ class TwoTower(nn.Module):
             )
         vector_RD, bias_R = self.user_tower(packed, at_R=at_R, context=context, history_RH=history_RH)
         if self.profile is not None and profile is not None:
-            vector_RD = vector_RD + self.profile(profile)
+            pooled_RD = self.profile(profile)
+            vector_RD = vector_RD + (pooled_RD if at_R is None else pooled_RD.index_select(0, at_R))
         if self.log_scale is not None:
             vector_RD = F.normalize(vector_RD, dim=1) * self.log_scale.exp()
         if not self.folds_bias:

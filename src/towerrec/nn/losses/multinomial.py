@@ -72,7 +72,7 @@ class Multinomial(Loss):
         candidates, positive_B = scored.candidates, scored.positive_B
         assert candidates is not None and positive_B is not None, "it compares with the catalogue"
         user_GV = at_least_single(scored.user_GV) / self.temperature
-        masks = [] if scored.profile is None else [(scored.profile.group_P, scored.profile.item_P)]
+        masks = [] if scored.profile is None else [scored.profile.pairs()]
         none_I = torch.zeros(candidates.vectors_CV.shape[0], device=user_GV.device)
         all_G = masked_logsumexp(user_GV, candidates.vectors_CV, none_I, masks=masks)
         loss_B = all_G.index_select(0, scored.group_B) - at_least_single(scored.score_B) / self.temperature
