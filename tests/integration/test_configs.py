@@ -109,8 +109,11 @@ def test_the_values_of_a_config_are_the_defaults_of_its_class(group: str):
         node = getattr(typed("train", f"{group}={choice}"), group)
         if node.get("name") == "auto" or (group, choice) in own:
             continue
+        if choice in ("multi", "mixed"):  # made of other choices, which the class cannot have for defaults
+            node = {key: value for key, value in node.items() if key not in ("parts", "sources")}
         target = config._locate(node["_target_"])
         defaults = {k: p.default for k, p in inspect.signature(target).parameters.items()}
+        defaults = {k: v for k, v in defaults.items() if v is not inspect.Parameter.empty}
         assert {k: v for k, v in node.items() if k != "_target_"} == defaults, f"{group}/{choice}"
 
 
@@ -142,6 +145,7 @@ PAIRS = [
 @pytest.mark.parametrize(("model", "loss"), PAIRS)
 def test_every_model_trains_under_every_loss(workplace: Workplace, demo_run: DemoRun, model: str, loss: str):
     more = ["loader.history_length=5"] if model == "two_tower_history" else []
+    more += ["negatives=uniform"] if loss == "bpr" else []
     outcome = workplace.train(
         f"model={model}", f"loss={loss}", "trainer.fast_dev_run=false", "trainer.max_epochs=1",
         "trainer.limit_train_batches=2", "eval.baselines=[]", *more,
