@@ -14,6 +14,7 @@ from towerrec.data.store import Rows
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import BCE, LabelFacts, Loss
 from towerrec.nn.negatives import Negatives, NoNegatives
+from towerrec.nn.profile import UserProfiles
 from towerrec.optim import Adam, Constant, OptimizerSettings, Schedule
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
@@ -86,6 +87,16 @@ def pairs_of(rows: Rows, rule: str | None = "> 0") -> UserItems:
     return UserItems.from_pairs(rows.user_idx[keep], rows.item_idx[keep], num_users=NUM_USERS, num_items=NUM_ITEMS)
 
 
+def profiles_of(rows: Rows, kind: str = "rows") -> UserProfiles | None:
+    """What `Prepared.profiles` makes of these rows."""
+    if kind == "none":
+        return None
+    keep = slice(None) if kind == "rows" else rows.label > 0
+    user, item, label = rows.user_idx[keep], rows.item_idx[keep], rows.label[keep]
+    values = (label > 0).float()
+    return UserProfiles(UserItems.from_pairs(user, item, num_users=NUM_USERS, num_items=NUM_ITEMS, values=values))
+
+
 def module_of(
     planted: Planted,
     *,
@@ -124,6 +135,7 @@ def module_of(
         labels=LabelFacts(float(kept.mean()), float(kept.min()), float(kept.max())),
         views=torch.bincount(rows.item_idx, minlength=NUM_ITEMS),
         skips=pairs_of(rows, None).without(pairs_of(rows)),
+        profiles=profiles_of(rows, module.model.profile_kind),
         tasks={"val": RankingTask(pairs_of(planted.held_out), exclude=pairs_of(rows, None))},
     )
     module.attach(resident)

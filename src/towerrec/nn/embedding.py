@@ -189,7 +189,7 @@ class FeatureEncoder(nn.Module):
         for width, index_RF in packed.index.items():
             # index_select: its backward adds rows several times faster on a CPU than that of F.embedding.
             rows = self.tables[str(width)].index_select(0, index_RF.reshape(-1))
-            parts.append(rows.view(packed.num_rows, -1))
+            parts.append(rows.view(packed.num_rows, index_RF.shape[1] * width))
         for name, list_RL in packed.lists.items():
             parts.append(pooled(self.list_tables[name], list_RL, self.pooling))
         if packed.dense_NX is not None:

@@ -24,8 +24,8 @@ KINDS = ("none", "positives", "rows")
 @dataclass
 class Profile:
     """Profiles of some users: `group_P` (ascending), `item_P` int64 [P] (ascending within a group), `positive_P` bool
-    [P]; `item_IV` [I, V] are the vectors of the items without a context; `at_R` says whose profile each row reads (None:
-    one row a group)."""
+    [P]; `item_IV` [I, V] are the vectors of the items without a context; `at_R` says whose profile each row reads
+    (None: one row a group)."""
 
     group_P: Tensor
     item_P: Tensor
