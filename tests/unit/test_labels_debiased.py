@@ -9,7 +9,8 @@ from memory_source import Memory, log, run
 
 from towerrec.data.labels import Column, Implicit, Liked, WatchRatio
 from towerrec.data.labels_buckets import DurationBuckets
-from towerrec.data.labels_debiased import Debiased, DebiasedRank, DebiasedResidual
+from towerrec.data.labels_debiased import Debiased, DebiasedRank
+from towerrec.data.labels_residual import DebiasedResidual
 from towerrec.data.labels_saved import label_from_dict, label_to_dict
 from towerrec.positive import positive_mask
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from towerrec.data.labels import Column, Implicit, Label, Liked, WatchRatio
-from towerrec.data.labels_debiased import Debiased, DebiasedRank, DebiasedResidual
+from towerrec.data.labels_debiased import Debiased, DebiasedRank
+from towerrec.data.labels_residual import DebiasedResidual
 
 LABELS = {kind.name: kind for kind in (WatchRatio, Liked, Column, Implicit, Debiased, DebiasedRank, DebiasedResidual)}
 
