@@ -9,7 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from planted import Planted, module_of, train_loader, trainer_of, val_loaders
 
-from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss
+from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss, Multi
 
 pytestmark = [
     pytest.mark.gpu,
@@ -19,7 +19,11 @@ pytestmark = [
 PLANTED = Planted.make()
 
 
-@pytest.mark.parametrize("loss", [BCE(), InBatchSoftmax(), FullSoftmax()], ids=lambda loss: loss.name)
+BOTH = Multi(parts={"bce": {"weight": 1.0, "loss": BCE()}, "softmax": {"weight": 0.1, "loss": InBatchSoftmax()}})
+LOSSES = [BCE(), InBatchSoftmax(), InBatchSoftmax(correction="refined"), FullSoftmax(), BOTH]
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.name}-{loss.correction}")
 def test_a_batch_has_the_loss_and_the_gradients_of_the_cpu(loss: Loss):
     found = []
     for device in ("cpu", "cuda"):

@@ -3,6 +3,8 @@
 A source may serve a pointwise or pairwise loss (`for_rows`: some items for every row), and a softmax (`for_batch`:
 items that join the candidates of all rows; `own`: items that join the candidates of one row). What a softmax needs
 beside the items is how often each was to be expected among the candidates: `expected` and `RowNegatives.log_q_BM`.
+Pointwise and pairwise losses take what is drawn as it comes: there the source is part of the question, and a
+probability that BCE learns is one among the rows and the negatives drawn for them.
 
 Shape letters: B rows of a batch, G groups (distinct users, or rows), C candidates, D distinct own items, I items,
 V width of the vectors, M items drawn for each row, N shared items.
