@@ -247,7 +247,7 @@ def test_users_without_id_and_features_are_their_profiles_and_one_vector_for_all
 def test_without_a_profile_a_model_without_users_is_refused():
     with pytest.raises(ValueError, match="the user tower has no input"):
         model_of(use_features=False, use_user_id=False)
-    with pytest.raises(ValueError, match="model.profile must be none, positives or rows, got 'row'"):
+    with pytest.raises(ValueError, match=r"model\.profile must be none, positives or rows, got 'row'"):
         model_of(profile="row")
     with pytest.raises(ValueError, match=r"model.profile_power must be in \[0, 1\], got 2"):
         model_of(profile="rows", profile_power=2.0)
