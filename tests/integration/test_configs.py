@@ -145,7 +145,7 @@ PAIRS = [
 @pytest.mark.parametrize(("model", "loss"), PAIRS)
 def test_every_model_trains_under_every_loss(workplace: Workplace, demo_run: DemoRun, model: str, loss: str):
     more = ["loader.history_length=5"] if model == "two_tower_history" else []
-    more += ["negatives=uniform"] if loss == "bpr" else []
+    more += ["negatives=mixed"] if loss == "bpr" else []
     outcome = workplace.train(
         f"model={model}", f"loss={loss}", "trainer.fast_dev_run=false", "trainer.max_epochs=1",
         "trainer.limit_train_batches=2", "eval.baselines=[]", *more,
