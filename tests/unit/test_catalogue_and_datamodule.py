@@ -71,6 +71,42 @@ def test_new_items_join_the_catalogue_by_their_features(prepared):
     assert with_items(catalogue, frame.drop("tags"), allow_missing=True).items.columns["tags"][40].tolist() == [0]
 
 
+@pytest.mark.parametrize("kind", ["rows", "positives"])
+def test_profiles_hold_the_training_rows_of_every_user_and_come_back_with_the_catalogue(prepared, tmp_path, kind):
+    rows = prepared.store.rows("train")
+    made = prepared.profiles(kind)
+    for user in range(30):
+        own = rows.user_idx == user
+        liked = {int(i) for i in rows.item_idx[own & (rows.label > 0)]}
+        shown = {int(i) for i in rows.item_idx[own]} if kind == "rows" else liked
+        start, end = made.offsets[user : user + 2]
+        assert made.items[start:end].tolist() == sorted(shown)
+        assert {int(i) for i in made.items[start:end][made.values[start:end] > 0]} == liked
+    assert 0 < made.counts.sum() and (made.counts[25:] == 0).all()  # users of held-out rows alone
+    save_catalogue(prepared, tmp_path / "catalogue", profile=kind)
+    loaded = load_catalogue(tmp_path / "catalogue").profiles
+    for name in ("offsets", "items", "values"):
+        assert torch.equal(getattr(loaded, name), getattr(made, name)), name
+    assert loaded.num_items == made.num_items == 40
+
+
+def test_a_catalogue_holds_no_profiles_where_no_model_reads_them(prepared, tmp_path):
+    assert prepared.profiles("none") is None
+    save_catalogue(prepared, tmp_path / "catalogue")
+    assert load_catalogue(tmp_path / "catalogue").profiles is None
+
+
+def test_new_items_stand_in_nobodys_profile(prepared):
+    catalogue = catalogue_of(prepared, profile="rows")
+    frame = pl.DataFrame(
+        {"item_id": [900], "tags": [[4]], "caption": ["word3 other"], "length": [0.5], "born": ["2020-07-01"]}
+    )
+    grown = with_items(catalogue, frame).profiles
+    assert grown.num_items == 41 and catalogue.profiles.num_items == 40
+    assert torch.equal(grown.items, catalogue.profiles.items) and torch.equal(grown.values, catalogue.profiles.values)
+    assert with_items(catalogue_of(prepared), frame).profiles is None
+
+
 def datamodule(folder, rows=None, kind="all", **more):
     source = Memory(folder, log=log() if rows is None else rows)
     return RetrievalDataModule(
@@ -153,5 +189,28 @@ def test_positives_only_history_and_seed_reach_the_loader(tmp_path):
 
 def test_hyper_parameters_are_plain_builtins(tmp_path):
     hparams = dict(datamodule(tmp_path).hparams)
-    assert set(map(type, hparams.values())) <= {int, str, bool, type(None)}
+    assert set(map(type, hparams.values())) <= {int, float, str, bool, type(None)}
     assert hparams["batch_size"] == 64
+
+
+def test_batches_of_users_reach_the_trainer_and_differ_from_epoch_to_epoch(tmp_path):
+    module, data = Recorder(), datamodule(tmp_path, unit="users", batch_size=4, target_share=0.3)
+    fit(module, data)
+    rows = data.prepared.store.rows("train")
+    assert len(module.epochs[0]) == -(-len(rows.user_idx.unique()) // 4)
+    first, second = (torch.cat(module.epochs[epoch]) for epoch in (0, 1))
+    for asked in (first, second):
+        assert 0.2 < len(asked) / len(rows) < 0.4
+    assert first.tolist() != second.tolist()
+    only = datamodule(tmp_path, unit="users", kind="positives", target_share=1.0)
+    kept = torch.cat([batch.label for batch in only.train_dataloader()])
+    assert (kept > 0).all() and len(kept) == (rows.label > 0).sum()
+
+
+def test_a_batch_of_users_has_no_history_and_a_unit_is_one_of_two(tmp_path):
+    with pytest.raises(ValueError, match=r"a batch of users has no moment, set loader\.history_length=0"):
+        datamodule(tmp_path, unit="users", history_length=3).train_dataloader()
+    with pytest.raises(ValueError, match=r"loader\.unit must be rows or users, got 'user'"):
+        datamodule(tmp_path, unit="user")
+    with pytest.raises(ValueError, match=r"loader\.target_share must be above 0 and at most 1, got 0"):
+        datamodule(tmp_path, unit="users", target_share=0.0).train_dataloader()

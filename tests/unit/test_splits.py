@@ -239,6 +239,25 @@ def test_given_reads_codes_and_words():
         Given().assign(rows(3))
 
 
+def test_given_draws_validation_rows_from_training_only_where_there_are_none():
+    codes = np.repeat([1, 3, 0], [10_000, 500, 100]).astype(np.uint8)
+    log = pl.DataFrame({"split": codes})
+    drawn = Given(val=0.05, seed=2).assign(log)
+    assert float((drawn[:10_000] == 2).mean()) == pytest.approx(0.05, abs=0.01)
+    assert drawn[10_000:].to_list() == [3] * 500 + [0] * 100
+    assert drawn.equals(Given(val=0.05, seed=2).assign(log)) and not drawn.equals(Given(val=0.05, seed=3).assign(log))
+    assert Given(val=0.0).assign(log).to_list() == codes.tolist()
+    brought = pl.DataFrame({"split": [1, 1, 1, 2, 3]})
+    assert Given(val=0.9).assign(brought).to_list() == [1, 1, 1, 2, 3]
+    assert Given(val=0.05).settings() != Given(val=0.1).settings() != Given(val=0.1, seed=1).settings()
+
+
+@pytest.mark.parametrize("val", [-0.1, 1.0])
+def test_a_share_of_the_training_rows_leaves_some_of_them(val):
+    with pytest.raises(ValueError, match=r"split\.val_of_train under split=auto.* in \[0, 1\)"):
+        Given(val=val)
+
+
 def test_where_takes_sql_and_names_what_it_reads():
     split = Where(train="fold < 2", val="fold = 2 and kind <> 'ad'", test="fold > 2")
     assert split.columns == ("fold", "kind")
