@@ -82,7 +82,7 @@ def test_profiles_hold_the_training_rows_of_every_user_and_come_back_with_the_ca
         start, end = made.offsets[user : user + 2]
         assert made.items[start:end].tolist() == sorted(shown)
         assert {int(i) for i in made.items[start:end][made.values[start:end] > 0]} == liked
-    assert 0 < made.counts.sum() and (made.counts[25:] == 0).all()  # users of held-out rows alone
+    assert made.counts.sum() > 0 and (made.counts[25:] == 0).all()  # users of held-out rows alone
     save_catalogue(prepared, tmp_path / "catalogue", profile=kind)
     loaded = load_catalogue(tmp_path / "catalogue").profiles
     for name in ("offsets", "items", "values"):
