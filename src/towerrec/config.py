@@ -97,7 +97,7 @@ class PriorConfig:
 
     weight: float = 0.0
     of: str = "popularity"
-    half_life_days: float | None = 7.0
+    half_life_days: float | None = 3.0
 
 
 @dataclass

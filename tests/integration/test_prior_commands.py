@@ -74,7 +74,7 @@ def test_the_prior_leaves_predicted_values_alone(workplace: Workplace, demo_run:
     )
     assert mine["rmse"]["mean"] == plain["rmse"]["mean"]
     assert mine["ndcg@20"]["mean"] != plain["ndcg@20"]["mean"]
-    told = {"weight": 3.0, "of": "popularity", "half_life_days": 7.0}
+    told = {"weight": 3.0, "of": "popularity", "half_life_days": 3.0}
     assert json.loads((tmp_path / "comparison.json").read_text())["prior"] == told
 
 

@@ -57,7 +57,7 @@ class DecayedPopularity:
         counts: `positives`, or all `views`.
     """
 
-    half_life_days: float = 7.0
+    half_life_days: float = 3.0
     counts: str = "positives"
 
     name: ClassVar[str] = "decayed_popularity"
