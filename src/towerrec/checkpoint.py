@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from towerrec.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
+from towerrec.nn.ensemble import Model, build_model
 from towerrec.nn.losses import Prediction
-from towerrec.nn.two_tower import TwoTower, build_two_tower
 from towerrec.schema import FeatureSchema
 
 _PREFIX = "model."
@@ -52,7 +52,7 @@ def find_checkpoint(directory: str | Path, which: str = "best") -> Path:
     raise ValueError(f"{path} is missing: in {path.parent} {found}{hint}")
 
 
-def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tuple[TwoTower, CheckpointMeta]:
+def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tuple[Model, CheckpointMeta]:
     """The two towers of a checkpoint in evaluation mode, on the CPU.
 
     Args:
@@ -69,7 +69,7 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
     schema = FeatureSchema.from_dict(ours["schema"])
     if expect is not None and expect.fingerprint != schema.fingerprint:
         raise ValueError(f"{path} was trained with other features than the tables have: {_difference(schema, expect)}")
-    model = build_two_tower(schema, ours["model"])
+    model = build_model(schema, ours["model"])
     weights = {k.removeprefix(_PREFIX): v for k, v in content["state_dict"].items() if k.startswith(_PREFIX)}
     model.load_state_dict(weights)
     meta = CheckpointMeta(

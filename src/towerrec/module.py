@@ -19,10 +19,10 @@ from towerrec.metrics.functional import hits_of
 from towerrec.metrics.topk import RankingMetrics
 from towerrec.metrics.watch_time import ErrorMetrics
 from towerrec.nn.batch_scorer import BatchScorer
+from towerrec.nn.ensemble import Model, build_model, members_of
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
 from towerrec.nn.profile import UserProfiles
-from towerrec.nn.two_tower import build_two_tower
 from towerrec.optim import OptimizerSettings, Schedule
 from towerrec.ragged import UserItems
 from towerrec.retrieval.search import Allowed, top_n
@@ -91,7 +91,7 @@ class RetrievalModule(L.LightningModule):
 
     Args:
         schema: `FeatureSchema.to_dict()`.
-        model: `name` and the keywords of `TwoTower`.
+        model: `name`, `members` and the keywords of `TwoTower`.
         loss: What is minimised.
         negatives: Candidates beyond the rows.
         optimizer: Settings of the optimiser.
@@ -120,7 +120,7 @@ class RetrievalModule(L.LightningModule):
         super().__init__()
         plain = {"schema": schema, "model": model, "settings": dict(settings or {})}
         self.save_hyperparameters(plain, logger=False)
-        self.model = build_two_tower(FeatureSchema.from_dict(schema), model)
+        self.model = build_model(FeatureSchema.from_dict(schema), model)
         self.loss = loss
         self.negatives = negatives
         self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
@@ -130,6 +130,7 @@ class RetrievalModule(L.LightningModule):
         self.row_loss = MeanMetric()
         self._resident: Resident | None = None
         self._scorer: BatchScorer | None = None
+        self._teachers: list[BatchScorer] = []
         self._item_IV: Tensor | None = None
         self._profile_IV: Tensor | None = None
 
@@ -143,8 +144,15 @@ class RetrievalModule(L.LightningModule):
         self.negatives.check([objective.compares for objective in self.loss.objectives], self.loss.name)
         self.loss.check(resident.labels, negatives_per_row=self.negatives.per_row)
         self._resident = resident
-        self._scorer = BatchScorer(
-            self.model,
+        self._scorer = self._scorer_of(self.model, resident)
+        members = members_of(self.model)
+        if len(members) > 1 and self.negatives.cache is not None:
+            raise ValueError("negatives=cross_batch keeps the vectors of one model: set model.members=1")
+        self._teachers = [self._scorer_of(m, resident) for m in members] if len(members) > 1 else [self._scorer]
+
+    def _scorer_of(self, model: Model, resident: Resident) -> BatchScorer:
+        return BatchScorer(
+            model,
             users=resident.users,
             items=resident.items,
             item_counts=resident.item_counts,
@@ -171,7 +179,8 @@ class RetrievalModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
-        self.scorer.to(device)
+        for scorer in {id(s): s for s in (self.scorer, *self._teachers)}.values():
+            scorer.to(device)
         resident = self.resident
         resident.tasks = {name: task.to(device) for name, task in resident.tasks.items()}
         resident.item_context = {name: column.to(device) for name, column in resident.item_context.items()}
@@ -183,12 +192,15 @@ class RetrievalModule(L.LightningModule):
 
     def on_train_start(self) -> None:
         # Not earlier: before this hook a resumed run does not know yet that it has made steps.
-        if self.global_step == 0 and self.model.global_bias is not None:
-            start = self.loss.initial_bias(self.resident.labels, negatives_per_row=self.negatives.per_row)
-            torch.nn.init.constant_(self.model.global_bias, start)
+        if self.global_step > 0:
+            return
+        start = self.loss.initial_bias(self.resident.labels, negatives_per_row=self.negatives.per_row)
         item_bias_I = self.loss.initial_item_bias(self.resident.item_counts)
-        if self.global_step == 0 and item_bias_I is not None:
-            self.scorer.encoder.start_item_biases(item_bias_I)
+        for scorer, member in zip(self._teachers, members_of(self.model), strict=True):
+            if member.global_bias is not None:
+                torch.nn.init.constant_(member.global_bias, start)
+            if item_bias_I is not None:
+                scorer.encoder.start_item_biases(item_bias_I)
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
@@ -196,21 +208,31 @@ class RetrievalModule(L.LightningModule):
         self.negatives.start_epoch()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss: Tensor = self.loss(self.scorer.scored(batch, self.loss), self.scorer.known)
-        self._loss_sum += loss.detach()
+        losses = [self.loss(scorer.scored(batch, self.loss), scorer.known) for scorer in self._teachers]
+        mean = torch.stack([loss.detach() for loss in losses]).mean()
+        self._loss_sum += mean
         # Logging every step costs more than the step of a small model.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:
-            self.log("train/loss_step", loss.detach(), prog_bar=True, batch_size=len(batch))
+            self.log("train/loss_step", mean, prog_bar=True, batch_size=len(batch))
         if self.trainer.is_last_batch:
             # Once an epoch, and here: at the end of the epoch callbacks have their turn before the module.
-            mean = self._loss_sum / (batch_idx + 1)
-            self.log("train/loss", mean, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
-        return loss
+            self.log(
+                "train/loss",
+                self._loss_sum / (batch_idx + 1),
+                on_step=False,
+                on_epoch=True,
+                batch_size=1,
+                sync_dist=True,
+            )
+        # The sum: each member learns as if it were alone.
+        total: Tensor = torch.stack(losses).sum()
+        return total
 
     def on_train_epoch_end(self) -> None:
-        if self.model.log_scale is not None:
-            self.log("train/scale", self.model.log_scale.detach().exp())
+        log_scale = members_of(self.model)[0].log_scale
+        if log_scale is not None:
+            self.log("train/scale", log_scale.detach().exp())
         for name, value in self.loss.learned().items():
             self.log(f"train/{name}", value)
 

@@ -17,8 +17,9 @@ from towerrec.data.artefacts import EncodedTables
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
 from towerrec.data.store import Rows
+from towerrec.nn.ensemble import Model
 from towerrec.nn.profile import Profile, UserProfiles
-from towerrec.nn.two_tower import TwoTower, score
+from towerrec.nn.two_tower import score
 from towerrec.ragged import UserItems
 from towerrec.retrieval.prior import with_column
 from towerrec.schema import FeatureTable
@@ -60,7 +61,7 @@ class TowerScores:
 
     def __init__(
         self,
-        model: TwoTower,
+        model: Model,
         tables: EncodedTables,
         *,
         history: UserHistory,

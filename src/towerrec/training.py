@@ -77,7 +77,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     if loader.batch_size is None:
         loader.batch_size = batch_size(_num_rows(data, loss), loader.unit)
     data.hparams.update(rows=loss.rows, batch_size=loader.batch_size, unit=loader.unit)
-    check_types(TwoTower, cfg.model, "model")
+    check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
     torch.manual_seed(cfg.seed)
     module = RetrievalModule(
         schema=prepared.schema.to_dict(),

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from towerrec.nn.encoder import TableEncoder, Users
+from towerrec.nn.ensemble import Model
 from towerrec.nn.losses import Loss, Scored
 from towerrec.nn.negatives import (
     Candidates,
@@ -22,7 +23,6 @@ from towerrec.nn.negatives import (
     distinct,
 )
 from towerrec.nn.profile import UserProfiles
-from towerrec.nn.two_tower import TwoTower
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import Batch, FeatureTable
@@ -47,7 +47,7 @@ class BatchScorer:
 
     def __init__(
         self,
-        model: TwoTower,
+        model: Model,
         *,
         users: FeatureTable,
         items: FeatureTable,

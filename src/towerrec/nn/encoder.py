@@ -15,9 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from towerrec.nn.embedding import PackedFeatures
+from towerrec.nn.ensemble import Model
 from towerrec.nn.negatives import distinct
 from towerrec.nn.profile import Profile, UserProfiles
-from towerrec.nn.two_tower import TwoTower
 from towerrec.schema import FIRST, Batch, FeatureTable
 
 # On an accelerator a table of up to this many times the batch is encoded whole: that needs no distinct rows, whose
@@ -58,7 +58,7 @@ class TableEncoder:
     """
 
     def __init__(
-        self, model: TwoTower, users: FeatureTable, items: FeatureTable, *, micro_batch: int | None = None
+        self, model: Model, users: FeatureTable, items: FeatureTable, *, micro_batch: int | None = None
     ) -> None:
         if micro_batch is not None and micro_batch < 1:
             raise ValueError(f"loader.micro_batch must be at least 1, got {micro_batch}")
