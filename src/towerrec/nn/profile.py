@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import device as Device
 
@@ -104,24 +105,29 @@ class ProfilePool(nn.Module):
 
     def forward(self, profile: Profile) -> Tensor:
         """Pooled profiles [G, D]."""
-        item_ID = profile.item_IV[:, : self.width]
-        if self.shown_ID is None:
-            kept_P = profile.positive_P.nonzero()[:, 0]
-            group_P, vector_PD = profile.group_P[kept_P], item_ID.index_select(0, profile.item_P[kept_P])
+        wide = torch.promote_types(profile.item_IV.dtype, torch.float32)
+        item_ID = profile.item_IV[:, : self.width].to(wide)
+        only_shown_P = ~profile.positive_P
+        if self.shown_ID is None or self.shown_share is None:
+            count_G, sum_GD = _sums(profile, item_ID, where_P=profile.positive_P)
         else:
-            assert self.shown_share is not None
-            group_P, vector_PD = profile.group_P, item_ID.index_select(0, profile.item_P)
-            only_shown_P = (~profile.positive_P).nonzero()[:, 0]
-            # Items that joined after training have no vector of their own yet.
-            own = _padded(self.shown_ID, len(item_ID)).index_select(0, profile.item_P[only_shown_P])
-            change = (self.shown_share - 1) * vector_PD.index_select(0, only_shown_P) + own
-            vector_PD = vector_PD.index_add(0, only_shown_P, change.to(vector_PD.dtype))
-        sum_GD = vector_PD.new_zeros(profile.num_groups, self.width).index_add(0, group_P, vector_PD)
-        count_G = torch.bincount(group_P, minlength=profile.num_groups).clamp(min=1)
-        return sum_GD / count_G[:, None].to(sum_GD.dtype) ** self.power
+            share_P = torch.where(only_shown_P, self.shown_share.to(wide), 1.0)
+            count_G, sum_GD = _sums(profile, item_ID, weight_P=share_P)
+            sum_GD = sum_GD + _sums(profile, self.shown_ID.to(wide), where_P=only_shown_P)[1]
+        return sum_GD / count_G.clamp(min=1)[:, None].to(wide) ** self.power
 
 
-def _padded(table_ID: Tensor, num_items: int) -> Tensor:
-    if table_ID.shape[0] >= num_items:
-        return table_ID
-    return torch.cat([table_ID, table_ID.new_zeros(num_items - table_ID.shape[0], table_ID.shape[1])])
+def _sums(
+    profile: Profile, table_ID: Tensor, *, where_P: Tensor | None = None, weight_P: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Number [G] and (weighted) sum [G, D] of the rows of a table that the pairs of every group name.
+
+    No vector is copied per pair: profiles of a thousand users with a thousand items each would need half a gigabyte.
+    """
+    group_P, item_P = profile.group_P, profile.item_P
+    if where_P is not None:
+        at_p = where_P.nonzero()[:, 0]
+        group_P, item_P = group_P[at_p], item_P[at_p]
+    count_G = torch.bincount(group_P, minlength=profile.num_groups)
+    first_G = torch.cumsum(count_G, 0) - count_G
+    return count_G, F.embedding_bag(item_P, table_ID, first_G, mode="sum", per_sample_weights=weight_P)
