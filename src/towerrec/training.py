@@ -117,7 +117,8 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "loss": loss.name,
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
-            "batch_size": data.hparams["batch_size"],
+            "batch_size": loader.batch_size,
+            "unit": loader.unit,
             "seconds": round(seconds, 3),
             "rows_per_second": round(throughput.rows_per_s, 1),
             "parameters": sum(p.numel() for p in module.parameters()),
@@ -151,6 +152,7 @@ def settings(cfg: TrainConfig, loss: Loss) -> dict[str, Any]:
         "loss": loss.name,
         "seed": cfg.seed,
         "batch_size": cfg.loader.batch_size,
+        "unit": cfg.loader.unit,
         "history_length": cfg.loader.history_length,
         "max_epochs": cfg.trainer.get("max_epochs"),
     }

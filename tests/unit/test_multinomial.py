@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,45 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition(profile: bool, te
     got_grads = torch.autograd.grad(got, inputs, retain_graph=True)
     for ours, theirs in zip(got_grads, torch.autograd.grad(want, inputs), strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+def in_context(scored: Scored) -> Scored:
+    """The rows' items in a context of their own, no longer what they are among the candidates."""
+    draw = torch.Generator().manual_seed(1)
+    return replace(scored, item_BV=torch.randn(5, 4, generator=draw, requires_grad=True), in_context=True)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.3])
+def test_an_item_in_a_context_competes_in_the_place_of_itself(temperature: float):
+    scored = in_context(scored_of())
+    assert scored.candidates is not None and scored.positive_B is not None and scored.profile is not None
+    got = Multinomial(temperature=temperature)(scored, NOBODY)
+    total, weights = torch.zeros(()), 0.0
+    for row in range(5):
+        group, item = int(scored.group_B[row]), int(scored.item_idx_B[row])
+        item_IV = scored.candidates.vectors_CV.clone()
+        item_IV[item] = scored.item_BV[row]
+        masked = scored.profile.item_P[scored.profile.group_P == group]
+        scores_I = (item_IV @ scored.user_GV[group] / temperature).index_fill(0, masked, -torch.inf)
+        weight = float(scored.weight_B[row]) * (1.0 if scored.positive_B[row] else 0.5)
+        total, weights = total - weight * torch.log_softmax(scores_I, 0)[item], weights + weight
+    torch.testing.assert_close(got, total / weights)
+    inputs = [scored.user_GV, scored.candidates.vectors_CV, scored.item_BV]
+    grads = [torch.autograd.grad(value, inputs, retain_graph=True) for value in (got, total / weights)]
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+
+
+def test_a_context_that_is_known_gives_no_endless_reward():
+    scored = in_context(scored_of(profile=False))
+    assert scored.candidates is not None
+    for factor in (0.0, 10.0, 1e4):
+        far = replace(scored, item_BV=scored.user_GV[scored.group_B] * factor)
+        assert 0.0 <= float(Multinomial()(far, NOBODY).detach()) < 10.0
+    # An item that is all there is leaves no others, and no gradient that is not finite.
+    certain = replace(scored, candidates=Candidates(scored.candidates.vectors_CV * 1e3, torch.arange(5)))
+    grads = torch.autograd.grad(Multinomial()(certain, NOBODY), [scored.user_GV, scored.item_BV])
+    assert all(grad.isfinite().all() for grad in grads)
 
 
 def test_a_weight_of_zero_reads_positives_alone():

@@ -220,6 +220,19 @@ def test_a_softmax_beside_another_loss_leaves_out_the_same_profile_as_alone(cont
     assert [masked[int(g)] for g in within.group_B] == expected
 
 
+@pytest.mark.parametrize("loss", [BCE(), Multinomial(), FullSoftmax()], ids=lambda loss: loss.name)
+def test_rows_in_a_context_train_and_no_loss_falls_below_zero(loss: Loss):
+    model, batch = model_of(with_context(schema_of()), profile="rows", similarity="cosine", scale=5.0), training_batch()
+    optimizer, values = torch.optim.Adam(model.parameters(), lr=0.02), []
+    for _ in range(150):
+        value = loss_of(model, loss, batch)
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        values.append(float(value.detach()))
+    assert 0.0 <= values[-1] < values[0] and min(values) >= 0.0
+
+
 def test_a_batch_without_rows_gives_a_loss_of_zero():
     model = profile_model()
     none = training_batch(0)

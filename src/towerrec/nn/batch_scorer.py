@@ -178,6 +178,7 @@ class BatchScorer:
         in_context = self.encoder.reads_item_context
         scored.item_BV = self.encoder.of_rows(batch.item_idx, batch) if in_context else all_IV[batch.item_idx]
         scored.positive_B = positive_mask(batch.label, self.positive)
+        scored.in_context = in_context
 
     def _batch(self, scored: Scored, batch: Batch, correction: str) -> None:
         """Distinct items of the batch, of the shared sources and of former batches compete, each as often as drawn."""

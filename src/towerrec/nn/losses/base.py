@@ -37,6 +37,7 @@ class Scored:
         scale: Factor of every score, for losses with a calibration of their own.
         shift: Added to every score.
         positive_B: Which rows are positive, for losses over the catalogue.
+        in_context: Whether the rows' items stand in a context, which the candidates of the catalogue lack.
         profile: Profiles of the groups without the items of the batch, where the model reads them.
         parts: One of these for each objective of a loss of several; None where the batch has no row for it.
     """
@@ -53,6 +54,7 @@ class Scored:
     scale: Tensor | None = None
     shift: Tensor | None = None
     positive_B: Tensor | None = None
+    in_context: bool = False
     profile: Profile | None = None
     parts: tuple[Scored | None, ...] = ()
 

@@ -6,6 +6,7 @@ Shape letters: B rows, G groups (distinct users), I items, P pairs of groups and
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from towerrec.nn.losses.base import Compares, Loss, Rows, Scored, at_least_single, weighted_mean
@@ -17,8 +18,9 @@ class Multinomial(Loss):
     """Cross-entropy of a user's items under one exact softmax per user (Liang et al., WWW 2018, equation 2).
 
     All positives of a user share their softmax: the catalogue is scored once per user and batch, not once per row, and
-    with `loader=users` a batch holds all rows of its users. Where the model reads a profile, the items in it are no
-    candidates: the question is which items come beside them.
+    with `loader.unit=users` a batch holds a share of all rows of its users. Where the model reads a profile, the items
+    in it are no candidates: the question is which items come beside them. An item in a context (its age at that moment)
+    competes in the place of itself without one.
 
     In a log that also shows what did not please, the shown items are weak positives here: that the feed chose an item
     for a user says more about his taste than that he did not like it that time. Retrieval ranks the catalogue, most of
@@ -75,6 +77,13 @@ class Multinomial(Loss):
         masks = [] if scored.profile is None else [scored.profile.pairs()]
         none_I = torch.zeros(candidates.vectors_CV.shape[0], device=user_GV.device)
         all_G = masked_logsumexp(user_GV, candidates.vectors_CV, none_I, masks=masks)
-        loss_B = all_G.index_select(0, scored.group_B) - at_least_single(scored.score_B) / self.temperature
+        all_B, own_B = all_G.index_select(0, scored.group_B), at_least_single(scored.score_B) / self.temperature
+        loss_B = all_B - own_B
+        if scored.in_context:
+            # Among all, the row's item stands without its context: a score that knows it could outgrow them forever.
+            own_IV = candidates.vectors_CV.index_select(0, scored.item_idx_B)
+            known_B = (user_GV.index_select(0, scored.group_B) * own_IV).sum(1)
+            others_B = all_B + torch.log1p(-(known_B - all_B).exp().clamp(max=1.0 - 1e-6))
+            loss_B = F.softplus(others_B - own_B)
         weight_B = scored.weight_B * torch.where(positive_B, 1.0, self.shown_weight)
         return weighted_mean(loss_B, weight_B)
