@@ -182,6 +182,18 @@ def test_new_users_and_new_items_are_served_by_their_features(shown: Trained, tm
     assert both["score"].to_list() == pytest.approx(both["score_right"].to_list(), abs=1e-5)
 
 
+def test_items_that_training_has_not_seen_are_found_by_their_features(tmp_path: Path):
+    planted_files(tmp_path)
+    cold = [f"v{i}" for i in range(NUM_ITEMS - NUM_GROUPS, NUM_ITEMS)]  # one of each group
+    rows = pl.read_csv(tmp_path / "train.csv")
+    rows.filter(~pl.col("item_id").is_in(cold)).write_csv(tmp_path / "train.csv")
+    pl.DataFrame({"item_id": cold}).write_csv(tmp_path / "cold.csv")
+    run = train(tmp_path, f"data.items={tmp_path / 'items.csv'}", "trainer.max_epochs=30", "optimizer.lr=0.01")
+    lists = run.recommend(tmp_path / "lists.parquet", f"candidates={tmp_path / 'cold.csv'}", "n=1")
+    group = lists["item_id"].str.slice(1).cast(pl.Int64) % NUM_GROUPS
+    assert float((group == (lists["user_id"] - 1000) % NUM_GROUPS).mean()) > 0.8  # chance: 1 of 4
+
+
 def test_an_hour_can_be_asked_for(shown: Trained, tmp_path: Path):
     model = shown.model
     assert model.profile_kind == "rows"

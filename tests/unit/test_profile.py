@@ -17,7 +17,7 @@ from towerrec.nn.negatives import NoNegatives
 from towerrec.nn.profile import Profile, ProfilePool, UserProfiles
 from towerrec.nn.two_tower import TwoTower
 from towerrec.ragged import UserItems
-from towerrec.schema import Batch, FeatureTable
+from towerrec.schema import UNKNOWN, Batch, FeatureTable
 
 PLANTED = Planted.make()
 
@@ -257,6 +257,16 @@ def test_users_without_id_and_features_are_their_profiles_and_one_vector_for_all
     scorer, loss = scorer_of(model), Multinomial()
     loss(scorer.scored(batch, loss), scorer.known).backward()
     assert constant.grad is not None and 0.0 < float(constant.grad.norm()) < 100.0
+
+
+def test_an_item_without_a_known_id_counts_in_a_profile_with_the_vector_of_its_features():
+    model = profile_model(profile="positives", profile_power=0.0)
+    items = tables_of()[1]
+    items.columns["item_id"][3] = UNKNOWN
+    of_features = model.item_tower(model.pack("item", FeatureTable(items.gather(torch.tensor([3])), 1)))[0]
+    one = Profile(torch.tensor([0]), torch.tensor([3]), torch.tensor([True]), 1, model.encode_items(items.columns))
+    assert model.profile is not None
+    torch.testing.assert_close(model.profile(one), of_features)
 
 
 def test_without_a_profile_a_model_without_users_is_refused():
