@@ -39,7 +39,7 @@ class LoaderConfig:
     """Batches.
 
     Args:
-        batch_size: Training rows per step and device; null: 4,096, less on a small log (`choices.batch_size`).
+        batch_size: Training rows (or users, see `unit`) per step and device; null: see `choices.batch_size`.
         eval_users: Users ranked at once in validation.
         eval_rows: Rows predicted at once in validation.
         micro_batch: Rows of a batch that pass a tower at once, which bounds the memory of large batches

@@ -36,7 +36,7 @@ class RetrievalDataModule(L.LightningDataModule):
         features: The `features` group of the config, plain builtins.
         cache_dir: Holds prepared logs.
         cleaning: Which rows leave the log; None takes every default.
-        batch_size: Training rows per step and process.
+        batch_size: Training rows (or users, see `unit`) per step and process.
         eval_users: Users ranked at once.
         eval_rows: Rows predicted at once.
         history_length: Recent positives handed over with each row.
