@@ -248,7 +248,7 @@ def _lists_of_file(path: Path, prepared: Prepared, rules: Protocol) -> TopN:
 
 
 def _values_text(found: Evaluation) -> str:
-    rows = [["", "rmse", "mae"]]
+    names = list(found.values)
     systems = {found.judged.name: {n: f["mean"] for n, f in found.values.items()}, **found.baseline_values}
-    rows += [[name, f"{figures['rmse']:.4f}", f"{figures['mae']:.4f}"] for name, figures in systems.items()]
-    return "\n".join(aligned(rows))
+    rows = [[name, *(f"{figures[n]:.4f}" for n in names)] for name, figures in systems.items()]
+    return "\n".join(aligned([["", *names], *rows]))

@@ -12,15 +12,17 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 # Parameters that hold a row per id or per value; the biases of ids are apart.
-_TABLES = ("id_vectors", ".tables.", ".list_tables.", "history.table")
+_ID_VECTORS = ("id_vectors",)
+_TABLES = (".tables.", ".list_tables.", "history.table")
 _ID_BIASES = ("id_biases",)
 
 
 class OptimizerSettings:
     """Base of the optimisers: parameters in groups, each with its own decay.
 
-    Tables (a row per id or value), the biases of ids, and weights are decayed apart; other biases, norms, scales and
-    temperatures never.
+    Tables (a row per id or value), the biases of ids, and weights are decayed apart, and if wanted the vectors of ids,
+    which learn taste from a few rows each, apart from the embeddings of features, which many rows share. Other biases,
+    norms, scales and temperatures are never decayed.
 
     Args:
         lr: Learning rate.
@@ -28,6 +30,7 @@ class OptimizerSettings:
             step of Adam is as long as its learning rate: at 1e-3 a bias needs an epoch or ten to arrive.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
+        id_decay: Of the vectors of ids; None takes `embedding_decay`.
         bias_decay: Of the biases of ids.
     """
 
@@ -38,6 +41,7 @@ class OptimizerSettings:
         embedding_lr: float | None,
         weight_decay: float,
         embedding_decay: float,
+        id_decay: float | None,
         bias_decay: float,
     ) -> None:
         for name, rate in (("lr", lr), ("embedding_lr", embedding_lr)):
@@ -46,18 +50,21 @@ class OptimizerSettings:
         for name, decay in (
             ("weight_decay", weight_decay),
             ("embedding_decay", embedding_decay),
+            ("id_decay", id_decay),
             ("bias_decay", bias_decay),
         ):
-            if decay < 0.0:
+            if decay is not None and decay < 0.0:
                 raise ValueError(f"optimizer.{name} must not be negative, got {decay}")
         self.lr = lr
         self.embedding_lr = lr if embedding_lr is None else embedding_lr
         self.weight_decay, self.embedding_decay, self.bias_decay = weight_decay, embedding_decay, bias_decay
+        self.id_decay = embedding_decay if id_decay is None else id_decay
 
     def build(self, named: Iterable[tuple[str, nn.Parameter]]) -> Optimizer:
         """The optimiser over named parameters."""
         of_kind = {
             "tables": {"lr": self.embedding_lr, "weight_decay": self.embedding_decay},
+            "id_vectors": {"lr": self.embedding_lr, "weight_decay": self.id_decay},
             "id_biases": {"lr": self.embedding_lr, "weight_decay": self.bias_decay},
             "weights": {"lr": self.lr, "weight_decay": self.weight_decay},
             "rest": {"lr": self.lr, "weight_decay": 0.0},
@@ -81,6 +88,7 @@ class Adam(OptimizerSettings):
         embedding_lr: Of embedding tables and the biases of ids; None takes `lr`.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
+        id_decay: Of the vectors of ids; None takes `embedding_decay`.
         bias_decay: Of the biases of ids.
         beta1: Decay of the mean of gradients.
         beta2: Decay of the mean of their squares.
@@ -95,6 +103,7 @@ class Adam(OptimizerSettings):
         embedding_lr: float | None = None,
         weight_decay: float = 0.0,
         embedding_decay: float = 0.0,
+        id_decay: float | None = None,
         bias_decay: float = 0.0,
         beta1: float = 0.9,
         beta2: float = 0.999,
@@ -106,6 +115,7 @@ class Adam(OptimizerSettings):
             embedding_lr=embedding_lr,
             weight_decay=weight_decay,
             embedding_decay=embedding_decay,
+            id_decay=id_decay,
             bias_decay=bias_decay,
         )
         self.betas, self.eps, self.fused = (beta1, beta2), eps, fused
@@ -129,6 +139,7 @@ class SGD(OptimizerSettings):
         embedding_lr: Of embedding tables and the biases of ids; None takes `lr`.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
+        id_decay: Of the vectors of ids; None takes `embedding_decay`.
         bias_decay: Of the biases of ids.
         momentum: Share of the last step that is taken again.
         nesterov: Look ahead along the momentum.
@@ -142,6 +153,7 @@ class SGD(OptimizerSettings):
         embedding_lr: float | None = None,
         weight_decay: float = 0.0,
         embedding_decay: float = 0.0,
+        id_decay: float | None = None,
         bias_decay: float = 0.0,
         momentum: float = 0.0,
         nesterov: bool = False,
@@ -152,6 +164,7 @@ class SGD(OptimizerSettings):
             embedding_lr=embedding_lr,
             weight_decay=weight_decay,
             embedding_decay=embedding_decay,
+            id_decay=id_decay,
             bias_decay=bias_decay,
         )
         if nesterov and momentum <= 0.0:
@@ -170,6 +183,7 @@ class Adagrad(OptimizerSettings):
         embedding_lr: Of embedding tables and the biases of ids; None takes `lr`.
         weight_decay: Of the weights of layers.
         embedding_decay: Of embedding tables.
+        id_decay: Of the vectors of ids; None takes `embedding_decay`.
         bias_decay: Of the biases of ids.
         initial_accumulator: Squared gradient that is assumed at the start.
         eps: Added to the root of the accumulator.
@@ -182,6 +196,7 @@ class Adagrad(OptimizerSettings):
         embedding_lr: float | None = None,
         weight_decay: float = 0.0,
         embedding_decay: float = 0.0,
+        id_decay: float | None = None,
         bias_decay: float = 0.0,
         initial_accumulator: float = 0.0,
         eps: float = 1e-10,
@@ -191,6 +206,7 @@ class Adagrad(OptimizerSettings):
             embedding_lr=embedding_lr,
             weight_decay=weight_decay,
             embedding_decay=embedding_decay,
+            id_decay=id_decay,
             bias_decay=bias_decay,
         )
         self.initial_accumulator, self.eps = initial_accumulator, eps
@@ -296,6 +312,8 @@ def _kind(name: str, parameter: nn.Parameter) -> str:
     dotted = f".{name}."
     if any(part in dotted for part in _ID_BIASES):
         return "id_biases"
+    if any(part in dotted for part in _ID_VECTORS):
+        return "id_vectors"
     if any(part in dotted for part in _TABLES):
         return "tables"
     return "weights" if parameter.ndim >= 2 else "rest"

@@ -68,7 +68,7 @@ class EncodedTables:
 
     @property
     def inverse_name(self) -> str:
-        """How a predicted label becomes a raw value again: `identity` or `expm1`."""
+        """How a predicted label becomes a raw value again, see `labels.invert`."""
         return str(self.meta["inverse_name"])
 
     @property

@@ -27,7 +27,8 @@ class Label(Protocol):
         binary: True where every label is 0 or 1.
         columns: Columns of the interaction table that `apply` reads.
         raw: The column that the label is a transform of, or None where it stands for itself.
-        inverse_name: `identity` or `expm1`: how a prediction becomes a watch ratio (or the raw value) again.
+        inverse_name: How a prediction becomes a watch ratio (or the raw value) again: `identity`, `expm1`, or
+            `exp-<shift>` for `exp(label) - shift`.
     """
 
     name: str
@@ -71,7 +72,10 @@ def invert(label: Tensor, inverse_name: str) -> Tensor:
         return label
     if inverse_name == "expm1":
         return torch.expm1(label)
-    raise ValueError(f"label inverse {inverse_name!r} is not known: identity or expm1")
+    kind, _, shift = inverse_name.partition("-")
+    if kind == "exp" and shift:
+        return torch.exp(label) - float(shift)
+    raise ValueError(f"label inverse {inverse_name!r} is not known: identity, expm1 or exp-<shift>")
 
 
 class _Fixed:
@@ -133,7 +137,8 @@ class WatchRatio(_Fixed):
 
     Args:
         clip: Largest watch ratio; null leaves the heavy tail (up to 573 in KuaiRec).
-        log: Learn `log(1 + ratio)`.
+        log: Learn `log(shift + ratio)`.
+        shift: Added before the logarithm: the smaller, the more the short views count. 1 learns `log(1 + ratio)`.
         positive: Rule over the *watch ratio*; `self.positive` is the same rule over the label.
     """
 
@@ -142,7 +147,13 @@ class WatchRatio(_Fixed):
     columns: tuple[str, ...] = (WATCH_RATIO,)
     raw: str | None = WATCH_RATIO
 
-    def __init__(self, *, clip: float | None = None, log: bool = False, positive: str = ">= 2") -> None:
+    def __init__(
+        self, *, clip: float | None = None, log: bool = False, shift: float = 1.0, positive: str = ">= 2"
+    ) -> None:
+        if not (math.isfinite(shift) and shift > 0):
+            raise ValueError(f"label.shift must be above 0, got {shift}: a watch ratio of 0 has no logarithm")
+        if shift != 1.0 and not log:
+            raise ValueError(f"label.shift={shift} is read under label.log=true only: set that too, or leave it out")
         if clip is not None and not (math.isfinite(clip) and clip > 0):
             raise ValueError(f"label.clip must be above 0 or null, got {clip}")
         comparison, threshold = parse_positive(positive)
@@ -150,21 +161,29 @@ class WatchRatio(_Fixed):
             raise ValueError(
                 f"label.clip={clip} leaves no row that is positive ({positive!r}): raise the clip or lower the rule"
             )
-        if log and threshold <= -1:
-            raise ValueError(f"label.positive={positive!r}: with label.log=true the threshold must be above -1")
-        self.clip = clip
-        self.log = log
+        if log and threshold <= -shift:
+            raise ValueError(f"label.positive={positive!r}: with label.log=true the threshold must be above {-shift:g}")
+        self.clip, self.log, self.shift = clip, log, float(shift)
         self.rule = positive
-        self.inverse_name = "expm1" if log else "identity"
+        self.inverse_name = "identity" if not log else "expm1" if shift == 1.0 else f"exp-{self.shift!r}"
         # Sent through the same Float32 arithmetic as the labels, so that a ratio exactly at the threshold stays there.
         at = pl.select(self._scale(pl.lit(threshold, pl.Float32))).item()
         self.positive = f"{comparison} {at!r}" if log else positive
 
     def _scale(self, ratio: pl.Expr) -> pl.Expr:
-        return ratio.log1p().cast(pl.Float32) if self.log else ratio
+        if not self.log:
+            return ratio
+        scaled = ratio.log1p() if self.shift == 1.0 else (ratio.cast(pl.Float64) + self.shift).log()
+        return scaled.cast(pl.Float32)
 
     def settings(self) -> dict[str, Any]:
-        return {"label": self.name, "clip": self.clip, "log": self.log, "positive": self.rule}
+        return {
+            "label": self.name,
+            "clip": self.clip,
+            "log": self.log,
+            "shift": self.shift,
+            "positive": self.rule,
+        }
 
     def apply(self, frame: pl.DataFrame) -> pl.Series:
         """Labels of all rows, Float32 [N]."""

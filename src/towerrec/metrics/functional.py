@@ -124,40 +124,55 @@ def xauc(predicted_N: Tensor, actual_N: Tensor) -> Tensor:
     Pairs that are predicted equal count one half; NaN where all actual values are equal. Exact over all pairs, in
     O(n log n), where the source of the measure (Zhan et al., KDD 2022, «D2Q») samples pairs. Returns a scalar.
     """
+    right_N, judged_N = ordered_pairs(predicted_N, actual_N)
+    return right_N.sum() / judged_N.sum()
+
+
+def ordered_pairs(predicted_N: Tensor, actual_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Of every row, the pairs with other rows that are predicted in the right order (a tie counts one half), and all
+    pairs with rows of another actual value; float64 [N] each. `xauc` is the sum of the first over that of the second.
+    """
     predicted_rank = torch.unique(predicted_N, return_inverse=True)[1]
     actual_rank = torch.unique(actual_N, return_inverse=True)[1]
     width = int(predicted_rank.max()) + 1 if predicted_N.numel() else 1
     key = actual_rank * width + predicted_rank
     # Sorted by (actual, predicted): rows of equal actual value hold no inversion, so each inversion is a wrong pair.
-    wrong = _num_inversions(torch.sort(key).values % width, width)
-    num_rows = key.numel()
-    equal_actual = _num_equal_pairs(actual_rank)
-    judged = num_rows * (num_rows - 1) / 2 - equal_actual
-    undecided = _num_equal_pairs(predicted_rank) - _num_equal_pairs(torch.unique(key, return_inverse=True)[1])
-    return (judged - wrong - undecided / 2) / judged
+    order = torch.argsort(key)
+    wrong_N = torch.empty(len(key), dtype=torch.float64, device=key.device)
+    wrong_N[order] = _inversions(predicted_rank[order], width)
+    judged_N = len(key) - _num_equal(actual_rank)
+    undecided_N = _num_equal(predicted_rank) - _num_equal(torch.unique(key, return_inverse=True)[1])
+    return judged_N - wrong_N - undecided_N / 2, judged_N
 
 
-def _num_inversions(rank_N: Tensor, width: int) -> Tensor:
-    """Pairs i < j with rank[i] > rank[j], a float64 scalar.
+def _inversions(rank_N: Tensor, width: int) -> Tensor:
+    """Of every place, the other places with which it makes a pair i < j with rank[i] > rank[j], float64 [N].
 
-    Bit by bit from the top: rows that agree in the higher bits form a group, kept in order, and each row with a zero
-    bit is inverted with the rows before it in its group whose bit is one.
+    Bit by bit from the top: rows that agree in the higher bits form a group, kept in order. A row with a zero bit is
+    inverted with the rows before it in its group whose bit is one, and a row with a one bit with the zeros behind it.
     """
-    total = torch.zeros((), dtype=torch.float64, device=rank_N.device)
+    total_N = torch.zeros(len(rank_N), dtype=torch.int64, device=rank_N.device)
+    here_N = torch.arange(len(rank_N), device=rank_N.device)
+    place_N = here_N
     for bit in reversed(range(max(width - 1, 1).bit_length())):
-        group_N = rank_N >> (bit + 1)
+        group_N = rank_N >> (bit + 1)  # groups are contiguous and ascend
+        size_G = torch.bincount(group_N)
+        end_G = torch.cumsum(size_G, 0)
+        start_N, end_N = (end_G - size_G)[group_N], end_G[group_N]
         one_N = (rank_N >> bit) & 1
-        ones_before_N = torch.cumsum(one_N, 0) - one_N
-        starts_N = torch.searchsorted(group_N, group_N)  # groups are contiguous and ascend
-        total += ((ones_before_N - ones_before_N[starts_N]) * (1 - one_N)).sum()
+        ones_N = torch.cumsum(torch.cat([one_N[:1] * 0, one_N]), 0)  # [N + 1], among the first n rows
+        ones_before_N = ones_N[:-1] - ones_N[start_N]
+        zeros_behind_N = (end_N - here_N) - (ones_N[end_N] - ones_N[:-1])
+        total_N[place_N] += torch.where(one_N == 1, zeros_behind_N, ones_before_N)
         # Stable, so that the order inside the next, smaller groups stays the given one.
-        rank_N = rank_N[torch.sort(rank_N >> bit, stable=True).indices]
-    return total
+        order_N = torch.sort(rank_N >> bit, stable=True).indices
+        rank_N, place_N = rank_N[order_N], place_N[order_N]
+    return total_N.double()
 
 
-def _num_equal_pairs(rank_N: Tensor) -> Tensor:
-    count = torch.bincount(rank_N).double()
-    return (count * (count - 1) / 2).sum()
+def _num_equal(rank_N: Tensor) -> Tensor:
+    """Rows of the same rank, the row itself included, float64 [N]."""
+    return torch.bincount(rank_N).double()[rank_N]
 
 
 def _first(hits_BK: Tensor, k: int) -> Tensor:

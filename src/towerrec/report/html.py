@@ -53,7 +53,7 @@ def page(
         facts: What was run: names and values, nested where that helps.
         rules: How it was judged.
         data: The data report.
-        values: RMSE and MAE of predicted values, where there are any.
+        values: RMSE, MAE and XAUC of predicted values, where there are any.
         constant_values: The same of constant predictions.
         examples: Some users' lists.
         curve: What a dial gains and costs, where one was turned.

@@ -35,7 +35,7 @@ def interpret(
         systems: The judged system first, then baselines and bounds.
         num_candidates: Items that could be listed for somebody.
         dropped: Relevant items that no list may hold.
-        values: RMSE and MAE of predicted values, where the system predicts any.
+        values: RMSE, MAE and XAUC of predicted values, where the system predicts any.
         constant_values: The same of constant predictions, by name (`train mean`, `train median`).
         num_resamples: Bootstrap resamples of the paired comparisons.
         seed: Seed of the resamples.
@@ -134,7 +134,7 @@ def _who_profits(judged: Judged, metric: str) -> list[str]:
 
 
 def _values(name: str, values: Summary, constants: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """RMSE as explained variance, MAE beside the best constant."""
+    """RMSE as explained variance, MAE beside the best constant, XAUC in words."""
     sentences = []
     if "rmse" in values and "train mean" in constants:
         rmse, constant = values["rmse"]["mean"], constants["train mean"]["rmse"]
@@ -149,6 +149,12 @@ def _values(name: str, values: Summary, constants: Mapping[str, Mapping[str, flo
         mae = values["mae"]["mean"]
         side = "below" if mae < figure else "above"
         sentences.append(f"Its MAE {mae:.4f} is {abs(1 - mae / figure):.1%} {side} that of the {best} ({figure:.4f}).")
+    if "xauc" in values:
+        figure = values["xauc"]
+        sentences.append(
+            f"Of two rows with different values it puts {_percent(figure['mean'])} in the right order (XAUC "
+            f"{figure['mean']:.4f}, {figure['low']:.4f} to {figure['high']:.4f}; a coin: half of them)."
+        )
     return sentences
 
 

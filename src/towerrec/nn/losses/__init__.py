@@ -4,7 +4,7 @@ from towerrec.nn.losses.base import LabelFacts, Loss, Prediction, Scored
 from towerrec.nn.losses.multi import Multi
 from towerrec.nn.losses.multinomial import Multinomial
 from towerrec.nn.losses.pairwise import BPR
-from towerrec.nn.losses.pointwise import BCE, MSE, Huber, Quantile, predicted_label
+from towerrec.nn.losses.pointwise import BCE, MSE, Huber, Poisson, Quantile, predicted_label
 from towerrec.nn.losses.softmax import FullSoftmax, InBatchSoftmax
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Loss",
     "Multi",
     "Multinomial",
+    "Poisson",
     "Prediction",
     "Quantile",
     "Scored",

@@ -104,6 +104,44 @@ class Quantile(_Regression):
         return torch.maximum(self.tau * error_B, (self.tau - 1.0) * error_B)
 
 
+class Poisson(_Regression):
+    """Negative log-likelihood of a Poisson mean `exp(score)`, less what the score does not move: `exp(z) - label z`
+    (McCullagh and Nelder, Generalized Linear Models, 1989, chapter 6).
+
+    Its minimiser is the mean of the label whatever the label's distribution (a quasi-likelihood, chapter 9), so it
+    may be any amount not below 0. Biases multiply instead of adding up, and a prediction is never negative. The pull
+    of a row is `exp(z) - label`: upwards it is bounded by the largest label, so clip a heavy tail.
+
+    Args:
+        monitor: Validation figure to watch.
+        mode: `max` or `min`.
+    """
+
+    name = "poisson"
+
+    def __init__(self, *, monitor: str = "val/rmse", mode: str = "min") -> None:
+        super().__init__(monitor=monitor, mode=mode)
+
+    def row_loss(self, score_B: Tensor, label_B: Tensor) -> Tensor:
+        return score_B.exp() - label_B * score_B
+
+    def check(self, labels: LabelFacts, *, negatives_per_row: int) -> None:
+        if labels.low < 0.0:
+            raise ValueError(
+                f"loss=poisson needs labels that are not negative, the lowest is {labels.low:g}: choose another label "
+                "(label.log=true can be negative) or loss=mse"
+            )
+        super().check(labels, negatives_per_row=negatives_per_row)
+
+    def initial_bias(self, labels: LabelFacts, *, negatives_per_row: int) -> float:
+        mean = labels.mean / (1 + negatives_per_row)
+        # All labels 0 (negatives are drawn, else `check` refuses): a mean that is all but 0.
+        return math.log(max(mean, 1e-6))
+
+    def predict(self, score_B: Tensor) -> Tensor:
+        return score_B.exp()
+
+
 class BCE(Loss):
     """Binary cross-entropy of the score, as a logit, against labels in [0, 1].
 
@@ -148,5 +186,5 @@ def predicted_label(prediction: Prediction | None, score_B: Tensor) -> Tensor | 
     """The label that a score of a trained model stands for; None where scores only order."""
     if prediction is None:
         return None
-    pointwise: dict[str, Loss] = {kind.name: kind() for kind in (MSE, Huber, Quantile, BCE)}
+    pointwise: dict[str, Loss] = {kind.name: kind() for kind in (MSE, Huber, Quantile, Poisson, BCE)}
     return pointwise[prediction.loss].predict(prediction.scale * score_B + prediction.shift)
