@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from torch import Tensor
 
 from towerrec.baselines.popularity import best_list_in_hindsight
