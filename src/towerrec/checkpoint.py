@@ -83,6 +83,11 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
     return model.eval(), meta
 
 
+def num_epochs(path: str | Path) -> int:
+    """Epochs that a checkpoint has seen, one that was going on included."""
+    return int(_read(Path(path))["epoch"]) + 1
+
+
 def _prediction(ours: dict[str, Any]) -> Prediction | None:
     if "prediction" not in ours:  # written before a loss could have a calibration of its own
         return Prediction(ours["loss"]) if ours["loss"] in ("mse", "bce") else None

@@ -127,7 +127,12 @@ class DataTaskConfig:
 
 @dataclass
 class TrainConfig(DataTaskConfig):
-    """`train.py`."""
+    """`train.py`.
+
+    Args:
+        refit: Once validation has chosen the number of epochs, train anew for so many on training and validation rows
+            together (`refit.fit_twice`).
+    """
 
     model: dict[str, Any] = field(default_factory=dict)
     loss: dict[str, Any] = field(default_factory=dict)
@@ -138,6 +143,7 @@ class TrainConfig(DataTaskConfig):
     callbacks: dict[str, Any] = field(default_factory=dict)
     logger: dict[str, Any] = field(default_factory=dict)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
+    refit: bool = False
 
 
 @dataclass

@@ -38,8 +38,8 @@ from towerrec.report.html import page
 from towerrec.report.interpret import interpret
 from towerrec.report.lists import read_lists
 from towerrec.report.text import aligned, comparison
-from towerrec.run_directory import RunDirectory
-from towerrec.scoring import TowerScores
+from towerrec.run_directory import VALIDATED, RunDirectory
+from towerrec.scoring import TowerScores, torch_device
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,40 @@ def load(
         moment=moment(at, tables.timezone),
     )
     return TrainedRun(str(meta.settings["name"]), meta, scores)
+
+
+def judge_training(
+    config: EvalConfig, run: RunDirectory, prepared: Prepared, *, seed: int, facts: dict[str, Any]
+) -> dict[str, Evaluation]:
+    """Judge a training on its validation rows, by the model that they chose, and on its test rows."""
+    device = torch_device(facts["device"])
+    trained = validated = load(run, checkpoint="best", device=device)
+    if facts.get("refit"):
+        before = catalogue_of(prepared, profile=facts["profile"])
+        validated = load(run, checkpoint=f"{VALIDATED}/best", device=device, catalogue=before)
+        log.info("\nvalidation figures: the first fit; test figures: the refit on training and validation rows")
+    judged = {}
+    for on, judge, directory in (("val", validated, None), ("test", trained, run.evaluation)):
+        if prepared.store.num_rows(on):
+            rows = prepared if on == "val" else log_of_run(prepared, facts, on=on)
+            judged[on] = judge_run(config, judge, rows, directory, on=on, seed=seed, facts=facts)
+    return judged
+
+
+def log_of_run(prepared: Prepared, facts: Mapping[str, Any], *, on: str) -> Prepared:
+    """The log as a run knew it: after a refit its validation rows were training rows, of the baselines beside it too.
+
+    Raises:
+        ValueError: If a refitted run is to be judged on validation rows.
+    """
+    if not facts.get("refit"):
+        return prepared
+    if on == "val":
+        raise ValueError(
+            "eval.split=val: the run was refitted on its validation rows (refit=true), so they cannot judge it; "
+            "metrics.json in its directory has the validation figures of the first fit"
+        )
+    return prepared.joined()
 
 
 def judge_run(

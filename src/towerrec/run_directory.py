@@ -21,6 +21,10 @@ from towerrec.schema import SPLITS
 PACKAGES = ("towerrec", "torch", "lightning", "polars", "numpy", "hydra-core", "torchmetrics")
 
 
+VALIDATED = "validated"
+"""Folder beside the checkpoints of a refitted run: those of the first fit, which its validation figures describe."""
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """Names of everything `train.py` leaves behind."""

@@ -13,6 +13,7 @@ from towerrec.data.catalogue import load_catalogue, save_catalogue
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.report import as_text
 from towerrec.files import write_json
+from towerrec.refit import fit_twice
 from towerrec.run_directory import RunDirectory, begin, environment, finish, next_steps
 from towerrec.scoring import torch_device
 from towerrec.training import fit
@@ -27,25 +28,13 @@ def train(cfg: TrainConfig) -> float | None:
     data = prepared_data(cfg)
     log.info(as_text(data.prepared.report))
     judging.check_rules(cfg.eval, data.prepared)
-    fitted = fit(cfg, data, run.root)
+    fitted = fit_twice(cfg, data, run.root) if cfg.refit else fit(cfg, data, run.root)
     if fitted.facts["rank"] != 0:
         return fitted.monitored
-    save_catalogue(data.prepared, run.catalogue, profile=fitted.facts["profile"])
+    known = judging.log_of_run(data.prepared, fitted.facts, on="test")
+    save_catalogue(known, run.catalogue, profile=fitted.facts["profile"])
     facts = finish(run, begun, fitted.facts, data.prepared)
-    trained = judging.load(run, checkpoint="best", device=torch_device(fitted.facts["device"]))
-    judged = {
-        on: judging.judge_run(
-            cfg.eval,
-            trained,
-            data.prepared,
-            run.evaluation if on == "test" else None,
-            on=on,
-            seed=cfg.seed,
-            facts=facts,
-        )
-        for on in ("val", "test")
-        if data.prepared.store.num_rows(on)
-    }
+    judged = judging.judge_training(cfg.eval, run, data.prepared, seed=cfg.seed, facts=facts)
     write_json(run.metrics_file, {on: found.metrics for on, found in judged.items()})
     log.info(next_steps(run, fitted.facts))
     return fitted.monitored
@@ -82,16 +71,9 @@ def evaluate(cfg: EvaluateConfig) -> None:
     else:
         trained = judging.load(run, checkpoint=cfg.checkpoint, device=torch_device(cfg.device))
         judging.check_same_log(trained, prepared)
-        judging.judge_run(
-            cfg.eval,
-            trained,
-            prepared,
-            directory,
-            on=cfg.eval.split,
-            seed=cfg.seed,
-            facts=run.facts(),
-            prior=cfg.prior,
-        )
+        facts, on = run.facts(), cfg.eval.split
+        known = judging.log_of_run(prepared, facts, on=on)
+        judging.judge_run(cfg.eval, trained, known, directory, on=on, seed=cfg.seed, facts=facts, prior=cfg.prior)
     log.info(f"evaluation: {directory}")
 
 

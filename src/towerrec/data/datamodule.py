@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,6 +106,12 @@ class RetrievalDataModule(L.LightningDataModule):
         if self._prepared is None:
             self._prepared = prepare(**self._inputs)
         return self._prepared
+
+    def joined(self) -> RetrievalDataModule:
+        """The same loaders over the log whose validation rows are training rows too (`Prepared.joined`)."""
+        other = copy.copy(self)
+        other._prepared, other._history = self.prepared.joined(), None
+        return other
 
     @property
     def positive(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,22 @@ class Prepared(EncodedTables):
     directory: Path
     from_cache: bool
     seconds: float
+
+    def joined(self) -> Prepared:
+        """The same log whose validation rows are training rows too, for the refit of a model.
+
+        Histories, profiles and counts that are read off the rows hold them; vocabularies, statistics, fitted labels
+        and the moment `as_of_ms` stay those of the training rows, so that vectors of both models mean the same.
+
+        Raises:
+            ValueError: If there are no validation rows.
+        """
+        if self.store.num_rows("val") == 0:
+            raise ValueError(
+                "refit=true: this log has no validation rows to choose the number of epochs by, so training reads "
+                "all rows already: set refit=false, or split off some rows with split.val"
+            )
+        return replace(self, store=self.store.joined())
 
     def profiles(self, kind: str) -> UserItems | None:
         """What every user did in training: `positives`, or all `rows`; `values` 1 for a positive, 0 otherwise. None

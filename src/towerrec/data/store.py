@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,19 @@ class Rows:
 
 @dataclass(frozen=True)
 class InteractionStore:
-    """Read access to a store directory written by `InteractionStore.write`."""
+    """Read access to a store directory written by `InteractionStore.write`.
+
+    Attributes:
+        directory: Holds one .npy per column.
+        num_users: Rows of the user table.
+        num_items: Rows of the item table.
+        offsets: Where the rows of each split begin and end.
+        context: Name -> side of the row-level features.
+        has_weight: Whether rows count differently.
+        has_value: Whether the label is a transform of something.
+        has_terms: Whether that transform depends on the row.
+        train_order: Order of the training rows, int64 [R]; None: as they lie in the files.
+    """
 
     directory: Path
     num_users: int
@@ -74,6 +86,7 @@ class InteractionStore:
     has_weight: bool
     has_value: bool = False
     has_terms: bool = False
+    train_order: Tensor | None = None
 
     @classmethod
     def write(
@@ -134,12 +147,25 @@ class InteractionStore:
             has_terms=meta["has_terms"],
         )
 
+    def joined(self) -> InteractionStore:
+        """The same log with its validation rows among the training rows, sorted alike; none is left for validation.
+
+        Rows of one user and moment: those that were for training first, each kind in file order.
+        """
+        assert self.train_order is None, "validation rows join the training rows once"
+        start, end = self.offsets["train"][0], self.offsets["val"][1]
+        joined = replace(self, offsets={**self.offsets, "train": (start, end), "val": (end, end)})
+        user_idx, timestamp_ms = (joined._column(name, "train").numpy() for name in ("user_idx", "timestamp_ms"))
+        order = sort_order(np.ones(end - start, dtype=np.uint8), user_idx, timestamp_ms)
+        return replace(joined, train_order=torch.from_numpy(order))
+
     def num_rows(self, split: str) -> int:
         start, end = self._bounds(split)
         return end - start
 
     def rows(self, split: str) -> Rows:
-        """Rows of a split, sorted by user, time and file order; the tensors share the memory-mapped files."""
+        """Rows of a split, sorted by user, time and file order; the tensors share the memory-mapped files
+        (training rows that were joined are copies)."""
         return Rows(
             user_idx=self._column("user_idx", split),
             item_idx=self._column("item_idx", split),
@@ -215,7 +241,8 @@ class InteractionStore:
     def _column(self, name: str, split: str) -> Tensor:
         start, end = self._bounds(split)
         # Copy-on-write: torch wants a writable buffer, and nothing written to it may ever reach the file.
-        return torch.from_numpy(np.load(self.directory / f"{name}.npy", mmap_mode="c")[start:end])
+        column = torch.from_numpy(np.load(self.directory / f"{name}.npy", mmap_mode="c")[start:end])
+        return column if split != "train" or self.train_order is None else column[self.train_order]
 
     def _context(self, side: str, split: str) -> dict[str, Tensor]:
         return {name: self._column(f"context_{name}", split) for name, of in self.context.items() if of == side}

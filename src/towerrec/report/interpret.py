@@ -150,10 +150,10 @@ def _values(name: str, values: Summary, constants: Mapping[str, Mapping[str, flo
         side = "below" if mae < figure else "above"
         sentences.append(f"Its MAE {mae:.4f} is {abs(1 - mae / figure):.1%} {side} that of the {best} ({figure:.4f}).")
     if "xauc" in values:
-        figure = values["xauc"]
+        pairs = values["xauc"]
         sentences.append(
-            f"Of two rows with different values it puts {_percent(figure['mean'])} in the right order (XAUC "
-            f"{figure['mean']:.4f}, {figure['low']:.4f} to {figure['high']:.4f}; a coin: half of them)."
+            f"Of two rows with different values it puts {_percent(pairs['mean'])} in the right order (XAUC "
+            f"{pairs['mean']:.4f}, {pairs['low']:.4f} to {pairs['high']:.4f}); a coin would put half of them."
         )
     return sentences
 

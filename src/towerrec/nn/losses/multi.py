@@ -23,9 +23,9 @@ class Multi(Loss):
     product ranks for all parts.
 
     A softmax wants scores that differ by many units, a calibrated probability wants others: with `calibrate` the parts
-    that predict labels (`bce`, `mse`, `huber`, `quantile`, `poisson`) read `scale * score + shift` with a scale above 0 and a
-    shift of their own, both learned. As the scale is positive, the order of the items stays that of the score. Parts
-    that only order read the score itself, over their temperature where they have one.
+    that predict labels (`bce`, `mse`, `huber`, `quantile`, `poisson`) read `scale * score + shift` with a scale above
+    0 and a shift of their own, both learned. As the scale is positive, the order of the items stays that of the score.
+    Parts that only order read the score itself, over their temperature where they have one.
 
     Args:
         parts: Under names of your choice `{weight, loss}`; null leaves one out.
