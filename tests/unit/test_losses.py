@@ -17,6 +17,7 @@ from towerrec.nn.losses import (
     InBatchSoftmax,
     LabelFacts,
     Loss,
+    Poisson,
     Prediction,
     Quantile,
     Scored,
@@ -145,14 +146,24 @@ def test_pointwise_losses_equal_their_definitions():
         (Huber(delta=0.3), torch.tensor([slow_huber(e, 0.3) for e in errors])),
         (Quantile(tau=0.5), torch.tensor([slow_pinball(e, 0.5) for e in errors])),
         (Quantile(tau=0.9), torch.tensor([slow_pinball(e, 0.9) for e in errors])),
+        (
+            Poisson(),
+            torch.tensor([math.exp(z) - y * z for z, y in zip(score.tolist(), case.label.tolist(), strict=True)]),
+        ),
     ):
         torch.testing.assert_close(loss(case.scored(), NOBODY).detach(), case.mean(rows))
 
 
 @pytest.mark.parametrize(
     ("loss", "answer"),
-    [(MSE(), 10 / 3), (Huber(delta=1e-4), 1.0), (Quantile(tau=0.5), 1.0), (Quantile(tau=0.8), 8.0)],
-    ids=["mse: mean", "huber: median", "quantile .5: median", "quantile .8"],
+    [
+        (MSE(), 10 / 3),
+        (Huber(delta=1e-4), 1.0),
+        (Quantile(tau=0.5), 1.0),
+        (Quantile(tau=0.8), 8.0),
+        (Poisson(), math.log(10 / 3)),
+    ],
+    ids=["mse: mean", "huber: median", "quantile .5: median", "quantile .8", "poisson: log of the mean"],
 )
 def test_one_score_for_all_rows_becomes_what_the_loss_estimates(loss: Loss, answer: float):
     label = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 8.0, 8.0, 12.0])
@@ -172,6 +183,20 @@ def test_a_tau_outside_0_to_1_and_a_delta_of_0_are_refused():
         Quantile(tau=1.0)
     with pytest.raises(ValueError, match=r"loss.delta must be above 0, got 0.0"):
         Huber(delta=0.0)
+
+
+def test_poisson_is_the_likelihood_of_a_count_up_to_what_the_score_does_not_move():
+    score, count = torch.linspace(-2, 2, 9, dtype=torch.float64), torch.tensor(3.0, dtype=torch.float64)
+    likelihood = torch.distributions.Poisson(score.exp()).log_prob(count)
+    torch.testing.assert_close(Poisson().row_loss(score, count) + likelihood, -torch.lgamma(count + 1).expand(9))
+
+
+def test_poisson_refuses_labels_below_0_and_labels_that_are_all_alike():
+    Poisson().check(LabelFacts(0.9, 0.0, 5.0), negatives_per_row=0)
+    with pytest.raises(ValueError, match=r"loss=poisson needs labels that are not negative, the lowest is -1.2"):
+        Poisson().check(LabelFacts(0.1, -1.2, 3.0), negatives_per_row=0)
+    with pytest.raises(ValueError, match="every training label is 1"):
+        Poisson().check(LabelFacts(1.0, 1.0, 1.0), negatives_per_row=0)
 
 
 def pairs_of(case: Case, weight: Tensor) -> Scored:
@@ -290,6 +315,8 @@ def test_start_of_the_global_bias_is_the_mean_in_the_space_of_the_score():
     labels = LabelFacts(0.2, 0.0, 1.0)
     for loss in (MSE(), Huber(), Quantile()):
         assert loss.initial_bias(labels, negatives_per_row=0) == pytest.approx(0.2)
+    assert Poisson().initial_bias(labels, negatives_per_row=0) == pytest.approx(math.log(0.2))
+    assert Poisson().initial_bias(labels, negatives_per_row=3) == pytest.approx(math.log(0.05))
     assert BCE().initial_bias(labels, negatives_per_row=0) == pytest.approx(math.log(0.25))
     assert BCE().initial_bias(labels, negatives_per_row=3) == pytest.approx(math.log(0.05 / 0.95))
 
@@ -298,6 +325,7 @@ def test_scores_become_labels_by_the_link_of_the_loss():
     score = torch.tensor([-1.0, 0.0, 2.0])
     for loss in (MSE(), Huber(), Quantile()):
         torch.testing.assert_close(predicted_label(loss.prediction(), score), score)
+    torch.testing.assert_close(predicted_label(Poisson().prediction(), score), score.exp())
     torch.testing.assert_close(predicted_label(BCE().prediction(), score), score.sigmoid())
     torch.testing.assert_close(predicted_label(Prediction("bce", 2.0, -1.0), score), (2 * score - 1).sigmoid())
     for loss in (InBatchSoftmax(), FullSoftmax(), BPR()):

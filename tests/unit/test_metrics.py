@@ -14,6 +14,7 @@ from towerrec.metrics.functional import (
     map_at_k,
     mrr_at_k,
     ndcg_at_k,
+    ordered_pairs,
     precision_at_k,
     ranking_metrics,
     recall_at_k,
@@ -137,6 +138,17 @@ def test_xauc_equals_the_count_over_all_pairs(num_rows: int, num_values: int):
         for i, j in pairs
     ]
     assert xauc(torch.from_numpy(predicted), torch.from_numpy(actual)).item() == pytest.approx(np.mean(right))
+
+
+def test_ordered_pairs_of_every_row_are_counted_against_all_others():
+    generator = torch.Generator().manual_seed(0)
+    predicted, actual = torch.randint(0, 7, (2, 40), generator=generator).float()
+    right, judged = ordered_pairs(predicted, actual)
+    for i in range(40):
+        others = [j for j in range(40) if actual[j] != actual[i]]
+        same_way = [float((predicted[i] - predicted[j]) * (actual[i] - actual[j])) for j in others]
+        assert right[i].item() == sum(1.0 if way > 0 else 0.5 if way == 0 else 0.0 for way in same_way)
+        assert judged[i].item() == len(others)
 
 
 def test_xauc_is_one_for_the_right_order_and_nan_without_any_order():

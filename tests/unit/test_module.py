@@ -13,9 +13,9 @@ from planted import Planted, module_of, schema_of, tables_of, train_loader, trai
 
 from towerrec.callbacks import EpochLines, Throughput, progress
 from towerrec.checkpoint import find_checkpoint, load_model
-from towerrec.nn.losses import BCE, BPR, MSE, FullSoftmax, Huber, InBatchSoftmax, Loss, Quantile
+from towerrec.nn.losses import BCE, BPR, MSE, FullSoftmax, Huber, InBatchSoftmax, Loss, Poisson, Quantile
 from towerrec.nn.negatives import CrossBatch, Hard, InBatch, Mixed, Negatives, NoNegatives, Popularity, Skips, Uniform
-from towerrec.optim import SGD, Adagrad, Adam, AdamW, Constant, Cosine, Linear
+from towerrec.optim import SGD, Adagrad, Adam, AdamW, Constant, Cosine, Linear, OptimizerSettings
 from towerrec.schema import FeatureSchema
 
 PLANTED = Planted.make()
@@ -176,6 +176,7 @@ def test_labels_that_teach_nothing_are_refused_before_training():
     [
         {"optimizer": AdamW(lr=0.02, weight_decay=0.1)},
         {"optimizer": Adam(lr=0.02, embedding_decay=0.01)},
+        {"optimizer": Adam(lr=0.02, id_decay=0.01)},
         {"optimizer": Adam(lr=0.02, bias_decay=0.01)},
         {"optimizer": Adam(lr=0.02, embedding_lr=0.05)},
         {"optimizer": Adam(lr=0.02, weight_decay=0.01)},
@@ -196,6 +197,7 @@ def test_labels_that_teach_nothing_are_refused_before_training():
         {"loss": MSE()},
         {"loss": Huber(delta=0.3)},
         {"loss": Quantile(tau=0.3)},
+        {"loss": Poisson()},
         {"negatives": Popularity(of="views")},
         {"negatives": Skips()},
         {"negatives": Hard(pool=16)},
@@ -208,6 +210,22 @@ def test_every_training_option_changes_the_parameters(change: dict[str, Any]):
         fit(module, epochs=1)
     before, after = plain.state_dict(), changed.state_dict()
     assert any(not torch.equal(before[name], after[name]) for name in before if name in after)
+
+
+def test_vectors_of_ids_take_the_decay_of_embeddings_unless_they_have_their_own():
+    named = list(module_of(PLANTED).named_parameters())
+    vectors = {name: p for name, p in named if name.endswith("id_vectors")}
+    assert len(vectors) == 2
+
+    def decay_of(optimizer: OptimizerSettings) -> set[float]:
+        groups = optimizer.build(named).param_groups
+        return {g["weight_decay"] for g in groups for p in g["params"] for v in vectors.values() if p is v}
+
+    assert decay_of(SGD(embedding_decay=0.2)) == {0.2}
+    assert decay_of(SGD(embedding_decay=0.2, id_decay=0.0)) == {0.0}
+    assert decay_of(Adagrad(embedding_decay=0.2, id_decay=0.5)) == {0.5}
+    with pytest.raises(ValueError, match=r"optimizer.id_decay must not be negative, got -1"):
+        Adam(id_decay=-1)
 
 
 def test_schedules_start_warm_up_and_end_where_they_say():

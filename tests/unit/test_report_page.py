@@ -89,6 +89,11 @@ def test_predicted_values_are_set_beside_the_constants():
     assert "explains none of the variance" in worse and "20.0% above" in worse
 
 
+def test_the_share_of_pairs_in_the_right_order_is_told_with_its_interval():
+    text = words("taste", values={"xauc": {"mean": 0.7512, "low": 0.7455, "high": 0.7571}})
+    assert "puts 75% in the right order (XAUC 0.7512, 0.7455 to 0.7571)" in text
+
+
 def test_dropped_relevant_items_are_told_only_where_there_are_any():
     assert "1,234 relevant items could not be listed" in words("taste", dropped=1234)
     assert "could not be listed" not in words("taste")

@@ -58,6 +58,21 @@ def test_positives_seen_and_counts_follow_the_rule_and_the_split(store):
     assert store.in_log("user", "test").tolist() == [True, False, False]
 
 
+def test_joined_validation_rows_are_training_rows_in_their_places(store):
+    joined = store.joined()
+    train = joined.rows("train")
+    assert train.user_idx.tolist() == [0, 0, 1, 1, 1, 1, 1]
+    assert train.timestamp_ms.tolist()[:2] == [40, 45]  # the second was for validation
+    assert train.item_idx.tolist() == [1, 0, 1, 0, 1, 2, 2]
+    assert train.user_context["hour"].tolist() == [1, 6, 7, 2, 3, 0, 5]
+    assert [joined.num_rows(s) for s in ("train", "val", "test")] == [7, 0, 1]
+    assert joined.rows("test").item_idx.tolist() == store.rows("test").item_idx.tolist()
+    assert joined.seen("train", "val").items.tolist() == store.seen("train", "val").items.tolist()
+    assert joined.item_counts("train").tolist() == [2, 3, 2, 0]
+    assert joined.profiles("train", "> 0", positives_only=True).counts.tolist() == [1, 2, 0]
+    assert [store.num_rows(s) for s in ("train", "val", "test")] == [6, 1, 1]
+
+
 def test_what_a_reader_writes_into_the_tensors_never_reaches_the_file(store):
     store.rows("train").label.zero_()
     assert store.rows("train").label.sum() == 8

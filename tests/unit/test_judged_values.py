@@ -1,0 +1,73 @@
+"""Figures of predicted values and their intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from memory_source import run
+from torch import Tensor
+
+from towerrec import evaluation
+from towerrec.evaluation import constant_predictions, judge_values, pair_values
+from towerrec.metrics.functional import mae, rmse, xauc
+
+
+def noisy(num_rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Predictions and actual values with a heavy tail, some of them equal."""
+    draw = torch.Generator().manual_seed(seed)
+    taste = torch.randn(num_rows, generator=draw)
+    actual = (taste + torch.randn(num_rows, generator=draw)).exp().round(decimals=1)
+    return taste.exp().round(decimals=1), actual
+
+
+def test_figures_are_those_of_all_rows_and_lie_in_their_intervals():
+    predicted, actual = noisy(400)
+    found = judge_values(predicted, actual, num_resamples=200, seed=0)
+    for name, metric in (("rmse", rmse), ("mae", mae), ("xauc", xauc)):
+        assert found[name]["mean"] == pytest.approx(float(metric(predicted, actual)))
+        assert found[name]["low"] < found[name]["mean"] < found[name]["high"]
+        assert found[name]["rows"] == 400
+
+
+def test_the_interval_of_the_xauc_is_that_of_rows_drawn_anew_and_judged_anew():
+    predicted, actual = noisy(300)
+    rng = np.random.default_rng(1)
+    drawn = [torch.from_numpy(rng.integers(0, 300, 300)) for _ in range(1000)]
+    slow = np.std([float(xauc(predicted[rows], actual[rows])) for rows in drawn])
+    values = pair_values(predicted, actual)
+    assert float(values.mean()) == pytest.approx(float(xauc(predicted, actual)))
+    assert float(values.std()) / np.sqrt(300) == pytest.approx(slow, rel=0.1)
+    found = judge_values(predicted, actual, num_resamples=1000, seed=0)["xauc"]
+    assert (found["high"] - found["low"]) / (2 * 1.96) == pytest.approx(slow, rel=0.15)
+
+
+def test_a_sample_of_the_rows_gives_about_the_same_intervals(monkeypatch: pytest.MonkeyPatch):
+    predicted, actual = noisy(20_000)
+    whole = judge_values(predicted, actual, num_resamples=500, seed=0)
+    monkeypatch.setattr(evaluation, "RESAMPLED_ROWS", 4_000)
+    monkeypatch.setattr(evaluation, "PAIRED_ROWS", 10_000)
+    part = judge_values(predicted, actual, num_resamples=500, seed=0)
+    for name in ("mae", "xauc"):
+        widths = [found[name]["high"] - found[name]["low"] for found in (whole, part)]
+        assert widths[1] == pytest.approx(widths[0] * (2**0.5 if name == "xauc" else 1), rel=0.15)
+    assert part["mae"]["mean"] == whole["mae"]["mean"]
+    assert 0 < abs(part["xauc"]["mean"] - whole["xauc"]["mean"]) < 0.01
+
+
+def test_equal_values_have_no_order_and_so_no_xauc():
+    found = judge_values(torch.rand(9), torch.ones(9), num_resamples=10, seed=0)
+    assert found.keys() == {"rmse", "mae"}
+
+
+def test_a_constant_orders_half_of_the_pairs(tmp_path):
+    prepared = run(tmp_path)
+    actual = prepared.store.values("test").clone()
+    for name, figures in constant_predictions(prepared, actual).items():
+        constant = torch.full_like(actual, 0.5)
+        assert figures["xauc"] == float(xauc(constant, actual)) == 0.5, name
+
+
+def test_a_model_that_has_diverged_is_told():
+    with pytest.raises(ValueError, match="the model has diverged"):
+        judge_values(torch.tensor([1.0, torch.nan]), torch.tensor([1.0, 2.0]), num_resamples=10, seed=0)
