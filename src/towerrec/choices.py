@@ -36,9 +36,6 @@ BY_USERS: dict[str, Any] = {
 }
 """The same where the loss reads whole users (`Multinomial`)."""
 
-# Users per step under loss=multinomial: an epoch of 17,000 users has 33 steps of 512.
-_USERS = 512
-
 
 def split_node(split: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """The split that `split=auto` stands for: the files' own where they bring one, otherwise rows at random.
@@ -84,6 +81,12 @@ def model_node(model: Mapping[str, Any], loss: Loss) -> dict[str, Any]:
     return {key: filled[key] if value is None and key in filled else value for key, value in model.items()}
 
 
+def probes_scale(model: Mapping[str, Any], loss: Loss) -> bool:
+    """Whether `model.scale=null` is to be found by short fits: where it is the sharpness of one softmax per user."""
+    cosine = model["similarity"] in (None, "cosine")
+    return isinstance(loss, Multinomial) and loss.mode == "max" and cosine and model["scale"] is None
+
+
 def unit(loss: Loss, *, history_length: int) -> str:
     """What `loader.unit=null` stands for: a loss with one softmax per user reads all rows of a user at once.
 
@@ -92,12 +95,17 @@ def unit(loss: Loss, *, history_length: int) -> str:
     return "users" if isinstance(loss, Multinomial) and history_length == 0 else "rows"
 
 
-def batch_size(num_rows: int, unit: str) -> int:
-    """What `loader.batch_size=null` stands for.
+def batch_size(number: int, unit: str) -> int:
+    """What `loader.batch_size=null` stands for, by the number of rows or users that have one.
 
-    Rows: a power of two that gives an epoch at least 64 steps, between 128 and 4,096. Users: 512.
+    Rows: a power of two that gives an epoch at least 64 steps, between 128 and 4,096. Users: one that gives it at least
+    16 steps, between 64 and 512.
     """
-    if unit == "users":
-        return _USERS
-    most = max(num_rows // 64, 1)
-    return min(max(1 << (most.bit_length() - 1), 128), 4096)
+    steps, least, most = (16, 64, 512) if unit == "users" else (64, 128, 4096)
+    return min(max(1 << (max(number // steps, 1).bit_length() - 1), least), most)
+
+
+def max_epochs(unit: str) -> int:
+    """What `trainer.max_epochs=null` stands for: an epoch over users has few steps. Early stopping ends most runs
+    before."""
+    return 40 if unit == "users" else 10

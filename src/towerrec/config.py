@@ -70,6 +70,7 @@ class EvalConfig:
         candidates: `catalogue` (all items not seen), `held_out` (of those the items in anybody's rows of that split),
             `observed` (the user's own rows of that split) or a file of item ids; null: as the split recommends.
         positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
+        exclude_val: Whether lists of test users leave out their validation items too, as they do their training items.
         baselines: Lists judged beside the model.
         num_resamples: Bootstrap resamples of users behind each 95 % interval.
         num_examples: Users shown in the report.
@@ -79,6 +80,7 @@ class EvalConfig:
     ks: list[int] = field(default_factory=lambda: [10, 20, 50, 100])
     candidates: str | None = None
     positive: str | None = None
+    exclude_val: bool = True
     baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
     num_resamples: int = 1000
     num_examples: int = 3

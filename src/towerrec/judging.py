@@ -228,7 +228,14 @@ def present(
 
 def rules_of(config: EvalConfig, prepared: Prepared, on: str) -> Protocol:
     """The rules that a config makes for a log."""
-    return protocol(prepared, on=on, ks=list(config.ks), candidates=config.candidates, positive=config.positive)
+    return protocol(
+        prepared,
+        on=on,
+        ks=list(config.ks),
+        candidates=config.candidates,
+        positive=config.positive,
+        exclude_val=config.exclude_val,
+    )
 
 
 def check_rules(config: EvalConfig, prepared: Prepared) -> None:

@@ -20,8 +20,6 @@ from towerrec.data.splits import CANDIDATES
 from towerrec.ragged import UserItems
 from towerrec.retrieval.search import only_candidates
 
-SEEN_BEFORE = {"val": ("train",), "test": ("train", "val")}
-
 
 @dataclass(frozen=True)
 class Protocol:
@@ -68,7 +66,15 @@ class Protocol:
         }
 
 
-def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | None, positive: str | None) -> Protocol:
+def protocol(
+    prepared: Prepared,
+    *,
+    on: str,
+    ks: list[int],
+    candidates: str | None,
+    positive: str | None,
+    exclude_val: bool = True,
+) -> Protocol:
     """Make the rules from the held-out rows.
 
     Args:
@@ -79,6 +85,8 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
             items that somebody's judged rows hold), `observed` (the items of the user's own judged rows), a file of
             item ids, or None for what the split recommends.
         positive: Which labels are relevant; None for the label's own rule.
+        exclude_val: Whether lists of test users leave out their validation items, as they do their training items;
+            relevant items left out count for nobody.
 
     Raises:
         ValueError: No user with a relevant candidate, a cut-off beyond the candidates, or a bad file.
@@ -92,7 +100,7 @@ def protocol(prepared: Prepared, *, on: str, ks: list[int], candidates: str | No
         allowed = store.seen(on)
         num_candidates = int(torch.unique(allowed.items).numel())
     else:
-        exclude = store.seen(*SEEN_BEFORE[on])
+        exclude = store.seen("train", "val") if on == "test" and exclude_val else store.seen("train")
         allowed = _allowed_for_all(mode, prepared, on)
         num_candidates = int(allowed.sum())
     relevant, dropped = only_candidates(store.positives(on, rule), exclude=exclude, allowed=allowed)

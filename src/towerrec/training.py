@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from towerrec.callbacks import Throughput
-from towerrec.choices import batch_size, loss_node, model_node, unit
+from towerrec.choices import batch_size, loss_node, max_epochs, model_node, probes_scale, unit
 from towerrec.config import LoaderConfig, TrainConfig, build
 from towerrec.config_types import check_types
 from towerrec.data.datamodule import RetrievalDataModule
@@ -31,6 +32,7 @@ from towerrec.nn.negatives import Negatives
 from towerrec.nn.profile import UserProfiles
 from towerrec.nn.two_tower import TwoTower
 from towerrec.positive import positive_mask
+from towerrec.probing import best_scale
 from towerrec.protocol import protocol
 from towerrec.ragged import UserItems
 from towerrec.scoring import Moment
@@ -71,30 +73,19 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
         warnings.filterwarnings("ignore", text)
     prepared = data.prepared
     loss: Loss = build(loss_node(cfg.loss, prepared, candidates=cfg.eval.candidates), "loss")
-    cfg.model = model_node(cfg.model, loss)
     loader = cfg.loader
     loader.unit = unit(loss, history_length=loader.history_length) if loader.unit is None else loader.unit
     if loader.batch_size is None:
-        loader.batch_size = batch_size(_num_rows(data, loss), loader.unit)
+        loader.batch_size = batch_size(_num_units(data, loss, loader.unit), loader.unit)
+    if cfg.trainer["max_epochs"] is None:
+        cfg.trainer["max_epochs"] = max_epochs(loader.unit)
     data.hparams.update(rows=loss.rows, batch_size=loader.batch_size, unit=loader.unit)
-    check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
-    torch.manual_seed(cfg.seed)
-    module = RetrievalModule(
-        schema=prepared.schema.to_dict(),
-        model=cfg.model,
-        loss=loss,
-        negatives=build(cfg.negatives, "negatives"),
-        optimizer=build(cfg.optimizer, "optimizer"),
-        scheduler=build(cfg.scheduler, "scheduler"),
-        ks=_cuts(cfg.eval.ks, loss.monitor),
-        seed=cfg.seed,
-        settings=settings(cfg, loss),
-        micro_batch=loader.micro_batch,
-    )
     validated = prepared.store.num_rows("val") > 0
-    _check_profile(module.model.profile_kind, loader)
-    profile = prepared.profiles(module.model.profile_kind)
-    module.attach(resident(cfg, data, loss, module.negatives, validated=validated, profile=profile))
+    if validated and probes_scale(cfg.model, loss) and cfg.trainer["devices"] in ("auto", 1, "1"):
+        cfg.model = {**cfg.model, "scale": _probed_scale(cfg, data, loss)}
+    cfg.model = model_node(cfg.model, loss)
+    check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
+    module = _module(cfg, data, loss, validated=validated)
     throughput = Throughput()
     callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
     trainer = _trainer(cfg, callbacks, directory)
@@ -130,6 +121,37 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
         },
     )
+
+
+def _module(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validated: bool) -> RetrievalModule:
+    """The module of a config over a prepared log, ready to be trained."""
+    torch.manual_seed(cfg.seed)
+    module = RetrievalModule(
+        schema=data.prepared.schema.to_dict(),
+        model=cfg.model,
+        loss=loss,
+        negatives=build(cfg.negatives, "negatives"),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        scheduler=build(cfg.scheduler, "scheduler"),
+        ks=_cuts(cfg.eval.ks, loss.monitor),
+        seed=cfg.seed,
+        settings=settings(cfg, loss),
+        micro_batch=cfg.loader.micro_batch,
+    )
+    _check_profile(module.model.profile_kind, cfg.loader)
+    profile = data.prepared.profiles(module.model.profile_kind)
+    module.attach(resident(cfg, data, loss, module.negatives, validated=validated, profile=profile))
+    return module
+
+
+def _probed_scale(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss) -> float:
+    def make(scale: float) -> RetrievalModule:
+        model = model_node({**cfg.model, "scale": scale, "members": 1}, loss)
+        # A loss of its own: what it learns must not reach the next one.
+        return _module(replace(cfg, model=model), data, copy.deepcopy(loss), validated=True)
+
+    with _lightnings_words():
+        return best_scale(make, data, monitor=loss.monitor, accelerator=cfg.trainer["accelerator"])
 
 
 def _log_settings(trainer: L.Trainer, module: RetrievalModule) -> None:
@@ -262,12 +284,15 @@ def _check_profile(kind: str, loader: LoaderConfig) -> None:
         )
 
 
-def _num_rows(data: RetrievalDataModule, loss: Loss) -> int:
-    """Training rows that the loss reads."""
-    prepared = data.prepared
+def _num_units(data: RetrievalDataModule, loss: Loss, unit: str) -> int:
+    """Training rows that the loss reads, or users that have one."""
+    store, rule = data.prepared.store, data.prepared.positive
+    if unit == "users":
+        lists = store.seen("train") if loss.rows == "all" else store.positives("train", rule)
+        return int((lists.counts > 0).sum())
     if loss.rows == "all":
-        return prepared.store.num_rows("train")
-    return int(prepared.store.item_counts("train", rule=prepared.positive).sum())
+        return store.num_rows("train")
+    return int(store.item_counts("train", rule=rule).sum())
 
 
 def _cuts(ks: list[int], monitor: str) -> list[int]:
