@@ -125,6 +125,12 @@ def test_a_model_config_shows_every_key_of_the_model(choice: str):
     check_types(TwoTower, node, "model")
 
 
+def test_an_experiment_may_set_what_stands_in_the_train_config_itself():
+    assert typed("train", "experiment=best_watch_ratio").refit is True
+    assert typed("train", "experiment=best_watch_ratio", "refit=false").refit is False
+    assert typed("train").refit is False
+
+
 def test_the_dataclasses_and_conf_say_the_same_defaults():
     cfg = typed("train")
     assert cfg.loader == config.LoaderConfig()
