@@ -13,8 +13,12 @@ from typing import Any
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import Given, RandomRows
 from towerrec.nn.losses import Loss, Multinomial
+from towerrec.positive import positive_mask
 
 AUTO = "auto"
+
+# Training rows per user and item beyond which being shown tells users apart no longer.
+_DENSE = 0.05
 
 BY_ROWS: dict[str, Any] = {
     "embedding_dim": 32,
@@ -57,8 +61,9 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | 
     """The loss that `loss=auto` stands for.
 
     Labels that are no classes are predicted by their squared error. Likes and dislikes are predicted by binary
-    cross-entropy where lists are chosen among what a user was shown; where they are chosen from the catalogue, and
-    where the log holds positives alone, the items compete.
+    cross-entropy where lists are chosen among what a user was shown, and where the log shows the average user much of
+    the catalogue, so that being shown says little. Where lists are chosen from the catalogue, and where the log holds
+    positives alone, the items compete; what was shown in vain weighs half as much, in all, as what was not.
 
     Args:
         loss: The config group.
@@ -69,10 +74,14 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | 
         return dict(loss)
     if not prepared.binary:
         return {"_target_": "towerrec.nn.losses.MSE"}
-    labels = prepared.store.rows("train").label
-    shown = (candidates or prepared.candidates) == "observed"
-    name = "BCE" if shown and float(labels.min()) < float(labels.max()) else "Multinomial"
-    return {"_target_": f"towerrec.nn.losses.{name}"}
+    rows = prepared.store.rows("train")
+    share = float(positive_mask(rows.label, prepared.positive).float().mean())
+    if share == 1.0:
+        return {"_target_": "towerrec.nn.losses.Multinomial"}
+    density = len(rows.label) / (prepared.schema.num_users * prepared.schema.num_items)
+    if (candidates or prepared.candidates) == "observed" or density > _DENSE:
+        return {"_target_": "towerrec.nn.losses.BCE"}
+    return {"_target_": "towerrec.nn.losses.Multinomial", "shown_weight": min(0.5 * share / (1.0 - share), 1.0)}
 
 
 def model_node(model: Mapping[str, Any], loss: Loss) -> dict[str, Any]:

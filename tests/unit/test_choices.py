@@ -9,7 +9,7 @@ import pytest
 import torch
 from planted import schema_of
 
-from towerrec.choices import BY_ROWS, BY_USERS, batch_size, loss_node, model_node, split_node, unit
+from towerrec.choices import BY_ROWS, BY_USERS, batch_size, loss_node, max_epochs, model_node, split_node, unit
 from towerrec.config import build
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import Given, RandomRows
@@ -50,11 +50,13 @@ def test_a_split_that_was_chosen_stays_what_it_is():
 # -- loss -------------------------------------------------------------------------------------------------------------
 
 
-def prepared_of(labels: list[float], *, candidates: str = "catalogue") -> Prepared:
+def prepared_of(labels: list[float], *, candidates: str = "catalogue", num_users: int = 100) -> Prepared:
     rows = SimpleNamespace(label=torch.tensor(labels))
     binary = set(labels) <= {0.0, 1.0}
     store = SimpleNamespace(rows=lambda split: rows if split == "train" else None)
-    return cast(Prepared, SimpleNamespace(store=store, binary=binary, candidates=candidates))
+    schema = SimpleNamespace(num_users=num_users, num_items=10)
+    plain = {"store": store, "binary": binary, "candidates": candidates, "positive": "> 0", "schema": schema}
+    return cast(Prepared, SimpleNamespace(**plain))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,17 @@ def test_the_automatic_loss_follows_the_labels_and_what_lists_are_chosen_from(
 ):
     node = loss_node({"name": "auto"}, prepared_of(labels, candidates=of_split), candidates=asked)
     assert type(build(node, "loss")) is expected
+
+
+def test_where_the_log_shows_users_much_of_the_catalogue_likes_are_told_from_skips_instead():
+    dense = prepared_of([0.0, 1.0], candidates="catalogue", num_users=1)
+    assert type(build(loss_node({"name": "auto"}, dense, candidates=None), "loss")) is BCE
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([1.0, 0.0, 0.0, 0.0, 0.0], 0.125), ([1.0, 1.0, 1.0, 0.0], 1.0)])
+def test_what_was_shown_in_vain_weighs_half_as_much_in_all_as_what_pleased(labels: list[float], expected: float):
+    node = loss_node({"name": "auto"}, prepared_of(labels, candidates="catalogue"), candidates=None)
+    assert node["shown_weight"] == pytest.approx(expected)
 
 
 def test_a_loss_that_was_chosen_stays_what_it_is():
@@ -135,12 +148,19 @@ def test_small_logs_get_small_batches_so_that_an_epoch_has_steps_enough(num_rows
     assert batch_size(num_rows, "rows") == expected
 
 
-def test_users_are_batched_by_a_number_of_users_whatever_rows_they_have():
-    assert batch_size(100, "users") == batch_size(12_000_000, "users") >= 1
-
-
 @pytest.mark.parametrize("loss", OTHERS, ids=lambda loss: loss.name)
 def test_only_a_softmax_per_user_reads_whole_users_and_not_where_rows_have_a_history(loss: Loss):
     assert unit(Multinomial(), history_length=0) == "users"
     assert unit(Multinomial(), history_length=5) == "rows"
     assert unit(loss, history_length=0) == "rows"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(1, 64), (943, 64), (2_100, 128), (8_192, 512), (17_000, 512), (1_000_000, 512)]
+)
+def test_few_users_come_in_small_batches_so_that_an_epoch_has_steps_enough(number: int, expected: int):
+    assert batch_size(number, "users") == expected
+
+
+def test_batches_of_users_get_more_epochs():
+    assert max_epochs("users") > max_epochs("rows")
