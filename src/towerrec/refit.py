@@ -36,6 +36,8 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
     epochs = num_epochs(first.best)
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
+    # Lightning would wait for a validation before it writes a checkpoint, and there is none.
+    ends["check_val_every_n_epoch"] = 1
     with warnings.catch_warnings():
         # The folder of the first fit lies there.
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")
