@@ -44,7 +44,7 @@ def best_scale(
         return found[place]
 
     best, step = _START, -1
-    if figure(_START - 1) < figure(_START):
+    if figure(_START - 1) <= figure(_START):
         step = 1
     while 0 <= best + step < len(SCALES) and figure(best + step) > figure(best):
         best += step
@@ -54,10 +54,14 @@ def best_scale(
 
 
 def _figure(module: RetrievalModule, data: RetrievalDataModule, *, monitor: str, accelerator: str) -> float:
+    return float(_fit_of(module, data, accelerator=accelerator).callback_metrics[monitor])
+
+
+def _fit_of(module: RetrievalModule, data: RetrievalDataModule, *, accelerator: str) -> L.Trainer:
+    """A short fit that validates once, at its end."""
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1,
-        max_steps=-1,
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,
@@ -66,10 +70,11 @@ def _figure(module: RetrievalModule, data: RetrievalDataModule, *, monitor: str,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    # Steps of an epoch are known only to the loader.
+    # How many steps an epoch has only the loader knows.
     data.trainer = trainer
-    epochs = max(1, math.ceil(_STEPS / max(len(data.train_dataloader()), 1)))
+    loader, val_loaders = data.train_dataloader(), data.val_dataloader()
+    epochs = max(1, math.ceil(_STEPS / max(len(loader), 1)))
     trainer.fit_loop.max_epochs = epochs
     trainer.check_val_every_n_epoch = epochs
-    trainer.fit(module, datamodule=data)
-    return float(trainer.callback_metrics[monitor])
+    trainer.fit(module, loader, val_loaders)
+    return trainer
