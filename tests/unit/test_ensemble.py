@@ -71,7 +71,7 @@ def test_the_mean_of_members_predicts_better_than_its_members_do():
 
 
 def test_a_number_of_members_below_one_and_a_queue_of_one_model_are_refused():
-    with pytest.raises(ValueError, match="model.members must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"model\.members must be at least 1, got 0"):
         build_model(schema_of(), {"name": "x", "members": 0})
-    with pytest.raises(ValueError, match="set model.members=1"):
+    with pytest.raises(ValueError, match=r"set model\.members=1"):
         module_of(PLANTED, loss=InBatchSoftmax(), negatives=CrossBatch(), model={"members": 2})
