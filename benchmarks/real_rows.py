@@ -1,94 +1,252 @@
-"""What towerrec scores on the real KuaiRec rows, one command a task: prints a table and JSON.
+"""What the shipped experiments score on real rows, one command a task: prints a table and JSON.
 
-    python benchmarks/real_rows.py --tasks warm cold_users --seeds 0 1 2 --json benchmarks/results/real_rows.json
+    python benchmarks/real_rows.py --tasks warm cold_users --json benchmarks/results/real_rows.json
+    python benchmarks/real_rows.py --show --json benchmarks/results/real_rows.json --readme README.md
 
-The rows are those of `shared/data/kuairec-real` (set KUAIREC_REAL to their folder); `make_small_labels.py` there writes
-the fully observed labels. Every figure is from the test side; epochs are chosen on the validation side.
+The rows are those of `shared/data` (set KUAIREC_REAL and KUAIRAND_SIGNED to the two folders); `make_small_labels.py`
+there writes the fully observed labels. Every figure is from the test side; epochs and settings are chosen on
+validation rows (benchmarks/ABLATIONS.md). The file keeps the tasks that are not run now, and is written after each run,
+so tasks can be run one by one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
-import subprocess
 import sys
-import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import runs
 from conditions import conditions
 
-ROOT = Path(__file__).resolve().parents[1]
-REAL = Path(os.environ.get("KUAIREC_REAL", ROOT.parent / "shared" / "data" / "kuairec-real"))
 
-# task -> (overrides of train.py, one list per run whose figures are averaged; figures; goals)
-TASKS: dict[str, tuple[list[list[str]], tuple[str, ...], dict[str, str]]] = {
-    "watch_ratio_notebook": ([["experiment=watch_ratio_notebook"]], ("rmse", "mae"), {"rmse": "1.74 +- .005"}),
-    "watch_ratio": ([["experiment=watch_ratio_sample"]], ("rmse", "mae"), {"rmse": "<= 1.702", "mae": "<= .38"}),
-    "warm": ([["experiment=small_warm"]], ("ndcg@20", "recall@100"), {"ndcg@20": ">= .535"}),
-    "cold_users": ([["experiment=small_cold_users"]], ("ndcg@20", "recall@100"), {"ndcg@20": ">= .60"}),
-    "cold_items": (
+@dataclass(frozen=True)
+class Task:
+    """One row of the table.
+
+    Attributes:
+        title: The task in words.
+        parts: Overrides of `train.py`, one list per run; their figures are averaged.
+        goals: What was to be reached, by figure: `<= x`, `>= x` or `x to y`.
+        published: Figures that were published or measured elsewhere, in the order of `goals`.
+        shown: Systems of the same runs that stand beside them in the table.
+        baselines: What is judged beside the model (None: what the experiment says).
+    """
+
+    title: str
+    parts: list[list[str]]
+    goals: dict[str, str]
+    published: dict[str, str] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
+    baselines: str | None = None
+
+    @property
+    def command(self) -> list[list[str]]:
+        judged = [] if self.baselines is None else [f"eval.baselines=[{self.baselines}]"]
+        return [[*part, *judged] for part in self.parts]
+
+
+HINDSIGHT = "best_list_in_hindsight"
+
+TASKS = {
+    "watch_ratio_notebook": Task(
+        "watch ratio, the notebook's model",
+        [["experiment=watch_ratio_notebook"]],
+        {"rmse": "1.735 to 1.745"},
+        {"Keras notebook": "1.740"},
+        ("train mean",),
+    ),
+    "watch_ratio": Task(
+        "watch ratio, its mean",
+        [["experiment=best_watch_ratio"]],
+        {"rmse": "<= 1.695"},
+        {"user and item bias": "1.697", "boosted trees": "1.700"},
+        ("train mean",),
+    ),
+    "watch_ratio_order": Task(
+        "watch ratio, its median and order",
+        [["experiment=best_watch_ratio_order"]],
+        {"mae": "<= .355", "xauc": ">= .752"},
+        {"user and item bias": ".369 / .743", "boosted trees": ".3605 / .746"},
+        ("train median",),
+    ),
+    "warm": Task(
+        "liked, warm",
+        [["experiment=best_warm"]],
+        {"ndcg@20": ">= .550", "recall@100": ">= .435"},
+        {"BCE MF": ".541 / .428", "RePlay": ".530 / .421", "RecBole BPR": ".529 / .424"},
+        ("item_rate", "ease", HINDSIGHT),
+        "random,item_rate,ease",
+    ),
+    "cold_users": Task(
+        "liked, cold users",
+        [["experiment=best_cold_users"]],
+        {"ndcg@20": ">= .620"},
+        {},
+        ("item_rate", HINDSIGHT),
+    ),
+    "cold_items": Task(
+        "liked, cold items, mean of five folds",
         [
-            ["experiment=small_cold_items", f"split.test_remainder={j}", f"split.val_remainder={(j + 1) % 5}"]
+            ["experiment=best_cold_items", f"split.test_remainder={j}", f"split.val_remainder={(j + 1) % 5}"]
             for j in range(5)
         ],
-        ("ndcg@20", "recall@100"),
-        {"ndcg@20": ">= .06", "recall@100": ">= .18"},
+        {"ndcg@20": ">= .100", "recall@100": ">= .250"},
+        {"second-level category": ".082 / .200", "ridge on text": ".082 / .217"},
+        ("random", HINDSIGHT),
+    ),
+    "kuairand_signed": Task(
+        "KuaiRand, likes and skips",
+        [["experiment=best_kuairand_signed"]],
+        {"ndcg@20": ">= .075", "recall@20": ">= .155"},
+        {"LightFM WARP": ".050 / .103", "best published baseline": ".070 / .129", "SIGformer": ".072 / .149"},
+        ("most_positive", "ease"),
     ),
 }
 
 
 def main() -> None:
     arguments = _arguments()
-    if not REAL.is_dir():
-        sys.exit(f"the real rows are not at {REAL}: set KUAIREC_REAL to their folder")
-    labels = _small_labels(arguments.work)
-    results: dict[str, Any] = {"conditions": conditions(), "tasks": {}}
-    for task in arguments.tasks:
-        parts, figures, goals = TASKS[task]
-        runs = {s: [_train(o, s, labels, arguments.work, figures) for o in parts] for s in arguments.seeds}
-        means = [_mean(run) for run in runs.values()]
-        results["tasks"][task] = {"goals": goals, "mean": _mean(means), "runs_by_seed": runs}
-        print(task, results["tasks"][task]["mean"], "goal", goals, flush=True)
-    print(json.dumps(results, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if not arguments.show:
+        absent = runs.missing((runs.REAL, runs.SIGNED))
+        if absent:
+            sys.exit(absent)
+        runs.write_small_labels(arguments.work)
+        for name in arguments.tasks:
+            measure(name, arguments)
+    table = as_markdown(_held(arguments.json))
+    print(table)
+    if arguments.readme:
+        write_into(arguments.readme, table)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--work", type=Path, default=ROOT / "data" / "real_rows")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--work", type=Path, default=runs.ROOT / "data" / "real_rows", help="labels and runs")
+    parser.add_argument("--json", type=Path, default=runs.ROOT / "data" / "real_rows" / "real_rows.json")
+    parser.add_argument("--show", action="store_true", help="print the table of the file, run nothing")
+    parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
     return parser.parse_args()
 
 
-def _small_labels(work: Path) -> Path:
-    path = work / "small_labels.parquet"
+def measure(name: str, arguments: argparse.Namespace) -> None:
+    """Run one task with every seed; its place in the file is written anew after each run."""
+    task = TASKS[name]
+    entry: dict[str, Any] = {
+        "conditions": conditions(),
+        "commands": [f"python train.py {' '.join(part)}" for part in task.command],
+        "goals": task.goals,
+        "runs_by_seed": {str(seed): [] for seed in arguments.seeds},
+    }
+    figures = ("rmse", "mae", "xauc") if name.startswith("watch_ratio") else tuple(task.goals)
+    for seed in arguments.seeds:
+        for part in task.command:
+            run = runs.train([*part, f"seed={seed}"], work=arguments.work)
+            facts = run.read("run.json")
+            entry["runs_by_seed"][str(seed)].append(
+                run.figures("test", figures)
+                | {"seconds": run.seconds, "epochs": facts["epochs"], "others": run.others(figures)}
+            )
+            entry["commit"] = facts["git_commit"]
+            entry |= summary(entry["runs_by_seed"], whole=len(task.parts))
+            _write(arguments.json, name, entry)
+    print(name, entry["mean"], "goals", task.goals, flush=True)
+
+
+def summary(by_seed: dict[str, list[dict[str, Any]]], *, whole: int) -> dict[str, Any]:
+    """Means over seeds that have all their `whole` runs (before there is one: over the runs there are): each figure of
+    the model, and of what was judged beside it."""
+    done = [runs_ for runs_ in by_seed.values() if len(runs_) == whole] or [r for r in by_seed.values() if r]
+    every = [run for seed in done for run in seed]
+    own = [{k: v for k, v in run.items() if k != "others"} for run in every]
+    names = [name for name in every[0]["others"] if all(name in run["others"] for run in every)]
+    return {"mean": runs.mean(own), "others": {n: runs.mean([run["others"][n] for run in every]) for n in names}}
+
+
+def _held(path: Path) -> dict[str, Any]:
+    """The tasks of the file."""
     if not path.is_file():
-        work.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, str(REAL / "make_small_labels.py"), str(path)], check=True)
-    return path
+        return {}
+    tasks: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["tasks"]
+    return tasks
 
 
-def _train(overrides: list[str], seed: int, labels: Path, work: Path, figures: tuple[str, ...]) -> dict[str, float]:
-    """Train once, judge once; returns the test figures and the seconds."""
-    environment = os.environ | {"KUAIREC_REAL": str(REAL), "SMALL_LABELS": str(labels)}
-    command = [sys.executable, "train.py", *overrides, f"seed={seed}", f"paths.log_dir={work / 'logs'}"]
-    started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
-    run = next(line.split(":", 1)[1].strip() for line in reversed(done.stdout.splitlines()) if "run directory" in line)
-    metrics = json.loads((ROOT / run / "metrics.json").read_text(encoding="utf-8"))["test"]
-    return {f: metrics[f]["mean"] for f in figures} | {"seconds": time.perf_counter() - started}
+def _write(path: Path, name: str, entry: dict[str, Any]) -> None:
+    """Read again before writing: another process may have finished another task since."""
+    tasks = _held(path) | {name: entry}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{name}.part")
+    part.write_text(
+        json.dumps({"tasks": {n: tasks[n] for n in TASKS if n in tasks}}, indent=2) + "\n", encoding="utf-8"
+    )
+    part.replace(path)
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {key: round(statistics.fmean(row[key] for row in rows), 4) for key in rows[0]}
+def reached(goal: str, figure: float) -> bool:
+    """Whether a figure keeps `<= x`, `>= x` or `x to y`."""
+    if " to " in goal:
+        low, high = (float(end) for end in goal.split(" to "))
+        return low <= figure <= high
+    sign, bound = goal.split()
+    return figure <= float(bound) if sign == "<=" else figure >= float(bound)
+
+
+def as_markdown(tasks: dict[str, Any]) -> str:
+    """The table of the README: bold figures reach their goal."""
+    lines = ["| task | figure | goal | towerrec | published | in the same runs |", "|---|---|---|---|---|---|"]
+    for name, task in TASKS.items():
+        entry = tasks.get(name)
+        if entry is None:
+            continue
+        goals = task.goals
+        own = " / ".join(_figure(entry["mean"][f], goals[f]) for f in goals)
+        beside = [(n, entry["others"][n]) for n in task.shown if n in entry.get("others", {})]
+        cells = [
+            task.title,
+            " / ".join(_NAMES[f] for f in goals),
+            " / ".join(goal.replace("<=", "≤").replace(">=", "≥") for goal in goals.values()),
+            own,
+            "; ".join(f"{n} {figures}" for n, figures in task.published.items()),
+            "; ".join(f"{n.replace('_', ' ')} {' / '.join(_short(found[f]) for f in goals)}" for n, found in beside),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+_NAMES = {"rmse": "RMSE", "mae": "MAE", "xauc": "XAUC", "ndcg@20": "NDCG@20"} | {
+    f"recall@{k}": f"Recall@{k}" for k in (20, 100)
+}
+
+
+def _short(figure: float, digits: int = 3) -> str:
+    return f"{figure:.{digits}f}".removeprefix("0")
+
+
+def _figure(figure: float, goal: str) -> str:
+    """Four digits: the third decides some goals."""
+    return f"**{_short(figure, 4)}**" if reached(goal, figure) else _short(figure, 4)
+
+
+MARKS = ("<!-- printed by benchmarks/real_rows.py -->", "<!-- end -->")
+
+
+def write_into(path: Path, table: str) -> None:
+    """Replace what lies between the marks of a file.
+
+    Raises:
+        ValueError: If it does not hold both marks.
+    """
+    text = path.read_text(encoding="utf-8")
+    first, last = (text.find(mark) for mark in MARKS)
+    if not 0 <= first < last:
+        raise ValueError(
+            f"{path} holds no {MARKS[0]} followed by {MARKS[1]}: put the two lines where the table belongs"
+        )
+    path.write_text(f"{text[:first]}{MARKS[0]}\n{table}\n{text[last:]}", encoding="utf-8")
 
 
 if __name__ == "__main__":
