@@ -98,7 +98,8 @@ TASKS: dict[str, Ablation] = {
         {
             "profile of positives alone": ["model.profile=positives"],
             "no profile, user ids": ["model.profile=none", "model.use_user_id=true"],
-            "skips are no positives": ["loss.shown_weight=0"],
+            "what was shown in vain left out": ["loss=multinomial", "loss.shown_weight=0"],
+            "what was shown in vain like a positive": ["loss=multinomial", "loss.shown_weight=1"],
             "30 % of the rows asked for": ["loader.target_share=0.3"],
             "70 % of the rows asked for": ["loader.target_share=0.7"],
             "scale 3.5": ["model.scale=3.5"],
@@ -129,9 +130,9 @@ TASKS: dict[str, Ablation] = {
         ["experiment=best_cold_users"],
         ("ndcg@20", "recall@100"),
         {
-            "ids alone: one list for everybody": ["features=ids", "model=matrix_factorization"],
-            "users by their ids, videos by features": ["features.drop=[popularity,profile]"],
-            "2 epochs": ["trainer.max_epochs=2"],
+            "ids alone: one list for everybody": ["features.use=[user_id,item_id]"],
+            "all features of users and videos": ["features.use=all"],
+            "a hidden layer": ["model.user_hidden=[64]"],
         },
         "Lists of the validation users, of whom no row is trained on.",
     ),
