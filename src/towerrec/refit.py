@@ -32,7 +32,9 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
         ValueError: If there are no validation rows.
     """
     joined = data.joined()
-    first = fit(replace(cfg, callbacks=_aside(cfg.callbacks), logger=_aside(cfg.logger)), data, directory)
+    # What the first fit settles in its config (batch size, scale of the cosine) is settled for the second.
+    begun = replace(cfg, callbacks=_aside(cfg.callbacks), logger=_aside(cfg.logger))
+    first = fit(begun, data, directory)
     epochs = num_epochs(first.best)
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
@@ -41,7 +43,8 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
     with warnings.catch_warnings():
         # The folder of the first fit lies there.
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")
-        second = fit(replace(cfg, trainer=cfg.trainer | ends), joined, directory)
+        settled = replace(begun, callbacks=cfg.callbacks, logger=cfg.logger, trainer=begun.trainer | ends)
+        second = fit(settled, joined, directory)
     return Fitted(
         best=second.best,
         monitor=first.monitor,

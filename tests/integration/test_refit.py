@@ -57,7 +57,7 @@ def train(folder: Path, rows: Path, name: str, *overrides: str) -> Outcome:
 
 
 RATINGS = ["label=column", "label.binary=false", "label.positive='> 1.5'", "data.columns.label=rating", "loss=poisson"]
-LIKES = ["label=implicit", "loss=multinomial", "optimizer.lr=0.05"]
+LIKES = ["label=implicit", "loss=multinomial", "optimizer.lr=0.05", "model.scale=5"]
 
 
 def weights(run: Path, which: str = "best") -> dict[str, Tensor]:
@@ -97,6 +97,15 @@ def test_a_refit_is_a_training_on_the_united_rows_for_the_epochs_that_validation
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
     ours, theirs = (read(place / run / "metrics.json")["test"] for run in ("refit", "united"))
     assert {n: f["mean"] for n, f in ours.items()} == pytest.approx({n: f["mean"] for n, f in theirs.items()}, abs=1e-5)
+
+
+def test_a_refit_keeps_what_short_fits_on_validation_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("towerrec.training.best_scale", lambda *_, **__: 12.0)
+    outcome = train(tmp_path, rows_of(tmp_path), "refit", "refit=true", *FOLDS, *LIKES, "model.scale=null")
+    assert outcome.code == 0, outcome.err
+    for name in ("validated/best", "best"):
+        checkpoint = torch.load(tmp_path / "refit" / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["towerrec"]["model"]["scale"] == 12.0
 
 
 def test_validation_figures_are_those_of_the_first_fit(place: Path, options: list[str]):
