@@ -117,4 +117,4 @@ def batch_size(number: int, unit: str) -> int:
 def max_epochs(unit: str) -> int:
     """What `trainer.max_epochs=null` stands for: an epoch over users has few steps. Early stopping ends most runs
     before."""
-    return 40 if unit == "users" else 10
+    return 30 if unit == "users" else 10
