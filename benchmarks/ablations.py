@@ -3,7 +3,9 @@
     python benchmarks/ablations.py --tasks warm --json benchmarks/results/ablations.json
     python benchmarks/ablations.py --show --json benchmarks/results/ablations.json > benchmarks/ABLATIONS.md
 
-Each row is a shipped experiment with one change: something taken away, or put in its place. No test figure is read.
+Each row is a shipped experiment with one change: something taken away, or put in its place. No test figure is read,
+and no experiment is refitted on its validation rows (`refit=false`).
+
 Rows that the JSON file holds already are not run again (`--again` runs them) unless the experiment has changed since:
 tasks can be done one by one.
 """
@@ -40,12 +42,16 @@ class Ablation:
     parts: tuple[list[str], ...] = ([],)
 
 
-FEW_ROWS = "11,711 rows validate, and their tail is heavy: what moves the RMSE by less than .002 may be chance."
+FEW_ROWS = (
+    "11,711 rows validate, and their tail is heavy: what moves the RMSE by less than .002 may be chance. A prototype "
+    "outside of this repository had, on one of five folds inside the 80 %, 1.0649 with effects that add, 1.0630 with "
+    "effects that multiply, 1.0621 with features and 1.0609 with taste."
+)
 INNER = ["split.train='fold < 480 and fold % 5 != 0'", "split.val='fold < 480 and fold % 5 = 0'"]
 
 TASKS: dict[str, Ablation] = {
     "warm": Ablation(
-        ["experiment=best_warm", *INNER],
+        ["experiment=best_warm", "refit=false", *INNER],
         ("ndcg@20", "recall@100"),
         {
             "half the decay of the vectors": ["optimizer.embedding_decay=2.5e-6"],
@@ -90,7 +96,9 @@ TASKS: dict[str, Ablation] = {
             "the median alone": ["loss=quantile"],
             "a hidden layer": ["model.user_hidden=[64]", "model.item_hidden=[64]"],
         },
-        "11,711 rows validate. The two goals pull apart: a smaller `delta` is nearer to the median.",
+        "11,711 rows validate. The two goals pull apart: a smaller `delta` is nearer to the median. A prototype "
+        "outside of this repository had, on one of five folds inside the 80 %, .3607 / .7418 with the mean of "
+        "log(1 + ratio), .3431 / .7485 with its median and .3408 / .7514 with Huber's loss on log(.3 + ratio).",
     ),
     "kuairand_signed": Ablation(
         ["experiment=best_kuairand_signed"],
@@ -113,7 +121,7 @@ TASKS: dict[str, Ablation] = {
         "`scale` is found by short fits on validation lists, so the fixed ones also show what that is worth.",
     ),
     "cold_items": Ablation(
-        ["experiment=best_cold_items"],
+        ["experiment=best_cold_items", "refit=false"],
         ("ndcg@20", "recall@100"),
         {
             "binary cross-entropy": ["loss=bce"],
@@ -123,11 +131,13 @@ TASKS: dict[str, Ablation] = {
             "batches of 8,192": ["loader.batch_size=8192"],
             "width 32": ["model.embedding_dim=32"],
         },
-        "The mean of two of the five folds; the validation videos, another fifth, are ranked.",
+        "The mean of two of the five folds; the validation videos, another fifth, are ranked. A prototype outside "
+        "of this repository, kernel ridge of rates on the same content, had in the mean of all five .091 / .247 with a "
+        "linear kernel, .112 / .267 with products of category and words, and .112 / .279 with two directions of taste.",
         tuple([f"split.test_remainder={j}", f"split.val_remainder={j + 1}"] for j in (0, 2)),
     ),
     "cold_users": Ablation(
-        ["experiment=best_cold_users"],
+        ["experiment=best_cold_users", "refit=false"],
         ("ndcg@20", "recall@100"),
         {
             "ids alone: one list for everybody": ["features.use=[user_id,item_id]"],
@@ -204,7 +214,7 @@ def validation_figures(run: runs.Run, names: tuple[str, ...]) -> runs.Figures:
 
 def as_markdown(results: dict[str, Any]) -> str:
     """One table a task, the difference to the shipped experiment beside every figure."""
-    lines = ["# What the shipped experiments owe to what", "", __doc__.split("\n\n", 2)[2].strip()]
+    lines = ["# What the shipped experiments owe to what", "", __doc__.split("\n\n")[2]]
     for task, held in results["tasks"].items():
         figures = held["figures"]
         rows = {name: row for name, row in held["rows"].items() if row.get("by_seed")}

@@ -206,7 +206,7 @@ def as_markdown(tasks: dict[str, Any]) -> str:
         own = " / ".join(_figure(entry["mean"][f], goals[f]) for f in goals)
         beside = [(n, entry["others"][n]) for n in task.shown if n in entry.get("others", {})]
         cells = [
-            task.title,
+            task.title + _fewer_seeds(entry["runs_by_seed"], whole=len(task.parts)),
             " / ".join(_NAMES[f] for f in goals),
             " / ".join(goal.replace("<=", "≤").replace(">=", "≥") for goal in goals.values()),
             own,
@@ -220,6 +220,12 @@ def as_markdown(tasks: dict[str, Any]) -> str:
 _NAMES = {"rmse": "RMSE", "mae": "MAE", "xauc": "XAUC", "ndcg@20": "NDCG@20"} | {
     f"recall@{k}": f"Recall@{k}" for k in (20, 100)
 }
+
+
+def _fewer_seeds(by_seed: dict[str, list[Any]], *, whole: int) -> str:
+    """What to say where not all of the three seeds were run."""
+    done = [seed for seed, parts in by_seed.items() if len(parts) == whole]
+    return "" if len(done) >= 3 else f" (seed {' and '.join(done)})" if done else " (not all folds)"
 
 
 def _short(figure: float, digits: int = 3) -> str:

@@ -57,8 +57,10 @@ def test_a_task_that_is_measured_again_leaves_the_others_in_the_file(tmp_path: P
 
 def test_the_table_marks_what_reaches_its_goal_and_shows_what_stands_beside_it(tmp_path: Path):
     others = {"item_rate": {"ndcg@20": 0.538, "recall@100": 0.4239}, "random": {"ndcg@20": 0.1, "recall@100": 0.1}}
-    tasks = {"warm": {"mean": {"ndcg@20": 0.5432, "recall@100": 0.436}, "others": others}}
-    row = real_rows.as_markdown(tasks).splitlines()[2]
+    runs_by_seed = {"0": [run(0.5)], "2": [run(0.6)]}
+    warm = {"mean": {"ndcg@20": 0.5432, "recall@100": 0.436}, "others": others, "runs_by_seed": runs_by_seed}
+    row = real_rows.as_markdown({"warm": warm}).splitlines()[2]
+    assert row.startswith("| liked, warm (seed 0 and 2) |")
     assert ".5432 / **.4360**" in row
     assert "item rate .538 / .424 |" in row
     file = tmp_path / "README.md"
