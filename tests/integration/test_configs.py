@@ -20,6 +20,7 @@ from towerrec import config
 from towerrec.baselines.registry import NAMES, baseline
 from towerrec.config_types import check_types
 from towerrec.data.features import FeatureChoice
+from towerrec.nn.losses import Multinomial
 from towerrec.nn.two_tower import TwoTower
 
 CONF = REPOSITORY / "conf"
@@ -121,8 +122,9 @@ def test_the_values_of_a_config_are_the_defaults_of_its_class(group: str):
 def test_a_model_config_shows_every_key_of_the_model(choice: str):
     node = typed("train", f"model={choice}").model
     keys = set(inspect.signature(TwoTower.__init__).parameters) - {"self", "schema"}
-    assert node.keys() - {"name"} == keys
-    check_types(TwoTower, node, "model")
+    assert node.keys() - {"name", "members"} == keys and node["members"] == 1
+    filled = model_node({key: value for key, value in node.items() if key != "members"}, Multinomial())
+    check_types(TwoTower, filled, "model")
 
 
 def test_an_experiment_may_set_what_stands_in_the_train_config_itself():
@@ -167,6 +169,7 @@ def test_every_experiment_names_what_it_needs_when_its_data_is_not_there(experim
         f"paths.data_dir={tmp_path}",
         f"paths.log_dir={tmp_path / 'logs'}",
         KUAIREC_REAL=str(tmp_path / "nowhere"),
+        KUAIRAND_SIGNED=str(tmp_path / "nowhere"),
     )
     assert outcome.code == 1
     assert "Traceback" not in outcome.err
