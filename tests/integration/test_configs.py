@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from towerrec import config
 from towerrec.baselines.registry import NAMES, baseline
+from towerrec.choices import model_node
 from towerrec.config_types import check_types
 from towerrec.data.features import FeatureChoice
 from towerrec.nn.losses import Multinomial
