@@ -105,7 +105,7 @@ class Multi(Loss):
         if self._predictor not in self.log_scale:
             return Prediction(self.predictor.name)
         scale, shift = self.log_scale[self._predictor].exp(), self.shift[self._predictor]
-        return Prediction(self.predictor.name, float(scale), float(shift))
+        return Prediction(self.predictor.name, float(scale.detach()), float(shift.detach()))
 
     def predict(self, score_B: Tensor) -> Tensor:
         return super().predict(score_B) if self.predictor is None else self.predictor.predict(score_B)
