@@ -109,7 +109,10 @@ TASKS = {
 
 def main() -> None:
     arguments = _arguments()
-    if not arguments.show:
+    for other in arguments.merge:
+        for name, entry in _held(other).items():
+            _write(arguments.json, name, entry)
+    if not (arguments.show or arguments.merge):
         absent = runs.missing((runs.REAL, runs.SIGNED))
         if absent:
             sys.exit(absent)
@@ -129,6 +132,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=runs.ROOT / "data" / "real_rows", help="labels and runs")
     parser.add_argument("--json", type=Path, default=runs.ROOT / "data" / "real_rows" / "real_rows.json")
     parser.add_argument("--show", action="store_true", help="print the table of the file, run nothing")
+    parser.add_argument(
+        "--merge", type=Path, nargs="+", default=[], help="take over the tasks of other files, run nothing"
+    )
     parser.add_argument("--readme", type=Path, help="put the table between the marks of this file")
     return parser.parse_args()
 

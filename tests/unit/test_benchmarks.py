@@ -55,6 +55,20 @@ def test_a_task_that_is_measured_again_leaves_the_others_in_the_file(tmp_path: P
     assert real_rows._held(path) == {"warm": {"figure": 2}, "cold_users": {"figure": 3}}
 
 
+def test_files_of_runs_side_by_side_become_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    runs_by_seed = {seed: [run(0.1)] for seed in ("0", "1", "2")}
+    for name, figure in (("warm", 0.54), ("cold_users", 0.62)):
+        entry = {"mean": {"ndcg@20": figure, "recall@100": 0.43}, "runs_by_seed": runs_by_seed}
+        real_rows._write(tmp_path / f"{name}.json", name, entry)
+    one, other = (str(tmp_path / f"{name}.json") for name in ("warm", "cold_users"))
+    monkeypatch.setattr(sys, "argv", ["real_rows.py", "--json", one, "--merge", other])
+    real_rows.main()
+    assert ["liked, warm" in line for line in capsys.readouterr().out.splitlines()] == [False, False, True, False]
+    assert set(real_rows._held(Path(one))) == {"warm", "cold_users"}
+
+
 def test_the_table_marks_what_reaches_its_goal_and_shows_what_stands_beside_it(tmp_path: Path):
     others = {"item_rate": {"ndcg@20": 0.538, "recall@100": 0.4239}, "random": {"ndcg@20": 0.1, "recall@100": 0.1}}
     runs_by_seed = {"0": [run(0.5)], "2": [run(0.6)]}
