@@ -1,8 +1,8 @@
 """A setting that no rule knows, tried for a few steps: the factor of the cosine under one softmax per user.
 
 How sharp the softmax should be depends on how much of a user's next item his others tell. Its training loss is no
-guide: left to it, the factor grows until the lists get worse (on MovieLens-100k from 5 to 14, validation NDCG@20 from
-.29 to .24). Lists of validation users are, and which factor is best shows within fifty steps.
+guide: left to it, the factor grows long after the lists have begun to get worse. The lists of validation users are, and
+which factor is best shows within a few dozen steps.
 """
 
 from __future__ import annotations
