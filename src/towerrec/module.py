@@ -122,6 +122,9 @@ class RetrievalModule(L.LightningModule):
         self.save_hyperparameters(plain, logger=False)
         self.model = build_model(FeatureSchema.from_dict(schema), model)
         self.loss = loss
+        if loss.predictor is None:
+            for member in members_of(self.model):
+                member.freeze_levels()
         self.negatives = negatives
         self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
         self.ks, self.seed, self.micro_batch = tuple(ks), seed, micro_batch

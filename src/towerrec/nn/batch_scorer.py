@@ -176,7 +176,11 @@ class BatchScorer:
     def _catalogue(self, scored: Scored, batch: Batch, all_IV: Tensor) -> None:
         scored.candidates = Candidates(all_IV, torch.arange(all_IV.shape[0], device=all_IV.device))
         in_context = self.encoder.reads_item_context
-        scored.item_BV = self.encoder.of_rows(batch.item_idx, batch) if in_context else all_IV[batch.item_idx]
+        if in_context:
+            scored.item_BV = self.encoder.of_rows(batch.item_idx, batch)
+        else:
+            # Not all_IV[...]: the threads sum the gradient of that in any order.
+            scored.item_BV = all_IV.index_select(0, batch.item_idx)
         scored.positive_B = positive_mask(batch.label, self.positive)
         scored.in_context = in_context
 

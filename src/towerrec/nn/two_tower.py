@@ -205,6 +205,13 @@ class TwoTower(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(scale).log(), requires_grad=learn_scale)
         self.folds_bias = user_bias or item_bias or global_bias
 
+    def freeze_levels(self) -> None:
+        """Leave alone what moves all scores of a user alike: a loss that only orders items gives it no gradient beyond
+        the noise of rounding, and Adam makes full steps of that."""
+        for level in (self.global_bias, self.user_tower.id_biases):
+            if level is not None:
+                level.requires_grad_(False)
+
     @property
     def reads_history(self) -> bool:
         return self.user_tower.history is not None

@@ -87,7 +87,8 @@ class _Softmax(RankingLoss):
     def _own(self, scored: Scored, own: OwnCandidates) -> Tensor:
         """Log of the sum over the row's own candidates, [B]; very low where it has none."""
         user_BV1 = scored.user_GV.index_select(0, scored.group_B)[:, :, None]
-        score_BM = at_least_single(torch.bmm(own.vectors_DV[own.place_BM], user_BV1)[:, :, 0]) / self.temperature
+        own_BMV = own.vectors_DV.index_select(0, own.place_BM.reshape(-1)).view(*own.place_BM.shape, -1)
+        score_BM = at_least_single(torch.bmm(own_BMV, user_BV1)[:, :, 0]) / self.temperature
         return (score_BM + own.log_weight_BM).masked_fill(own.log_weight_BM == -torch.inf, _LOWEST).logsumexp(1)
 
 
