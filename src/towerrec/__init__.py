@@ -2,7 +2,8 @@
 
 import os
 
-# GCC's OpenMP threads spin while they wait. Beside another busy process on the same cores that made a training epoch
-# 73 s instead of 5 (seen once); waiting asleep costs about a quarter of the rows/s on a quiet one (three runs each in
-# turn, medians 184,819 and 137,586). Whoever sets the variable decides: GOMP_SPINCOUNT=300000 is the library's own.
-os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# GCC's OpenMP threads spin while they wait: 300,000 turns by default, which made a training epoch 73 s instead of 5
+# beside another busy process (seen once). 10,000 turns bridge the gaps between the kernels of a step and no more:
+# rows/s of benchmarks/training_speed.py on two cores, quiet 273 k (0 turns: 195 k, the default: 265 k), beside two busy
+# processes 106 k (0 turns: 78 k). Whoever sets the variable decides.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
