@@ -281,7 +281,7 @@ class RetrievalModule(L.LightningModule):
     def _evaluate(self, stage: str, batch: Tensor | Batch) -> None:
         if isinstance(batch, Batch):
             self._predict(batch)
-        elif stage in self.resident.tasks and len(batch):
+        elif stage in self.resident.tasks:
             self._rank(self.resident.tasks[stage], batch)
 
     def _rank(self, task: RankingTask, user_idx_B: Tensor) -> None:
@@ -291,6 +291,9 @@ class RetrievalModule(L.LightningModule):
         if self.model.reads_history and latest is not None:
             history_BH = latest(user_idx_B.cpu()).to(user_idx_B.device)
         user_BV = self.scorer.user_vectors(user_idx_B, history_BH, self._profile_IV)
+        if len(user_idx_B) == 0:
+            # Not earlier: other processes may wait for this one's rows of a sharded table.
+            return
         lists = top_n(
             user_BV.float(),
             self._item_IV.float(),

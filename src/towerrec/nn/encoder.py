@@ -82,8 +82,10 @@ class TableEncoder:
         """Set the biases of the items' own ids, where the model has them."""
         biases, id_I = self.model.item_tower.id_biases, self.items.id_N
         if biases is not None and id_I is not None:
-            known_I = id_I >= FIRST
-            biases[id_I[known_I]] = bias_I.to(biases)[known_I]
+            known_I, first, shard = id_I >= FIRST, 0, self.model.item_tower.shard
+            if shard is not None:
+                known_I, first = known_I & shard.holds(id_I), shard.first
+            biases[id_I[known_I] - first] = bias_I.to(biases)[known_I]
 
     @property
     def num_items(self) -> int:

@@ -15,6 +15,7 @@ from towerrec.nn.blocks import LayerSettings, activation_of
 from towerrec.nn.checks import check_share
 from towerrec.nn.embedding import FeatureEncoder, PackedFeatures, check_range
 from towerrec.nn.history import History
+from towerrec.nn.sharded import RowShard
 from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
 
 
@@ -92,6 +93,7 @@ class Tower(nn.Module):
         )
         self.reads_context = any(spec.context for spec in features)
         self.id_vectors = self.id_biases = None
+        self.shard: RowShard | None = None
         width = self.features.out_width + (0 if history is None else history.width)
         if id_spec is not None:
             id_width = embedding_dim if residual_id else feature_dims.get(id_spec.name, feature_dim)
@@ -201,13 +203,30 @@ class Tower(nn.Module):
         hides = self.training and self.hides.id > 0.0
         if hides:
             id_R = id_R.masked_fill(torch.rand(id_R.shape, device=id_R.device) < self.hides.id, UNKNOWN)
-        vector_RD = self.id_vectors.index_select(0, id_R)
-        bias_R = None if self.id_biases is None else self.id_biases.index_select(0, id_R)
+        vector_RD, bias_R = self._look_up(id_R)
         if self.training and (hides or has_unknown):
             known_R = id_R >= FIRST
             vector_RD = torch.where(known_R[:, None], vector_RD, vector_RD.detach())
             bias_R = None if bias_R is None else torch.where(known_R, bias_R, bias_R.detach())
         return vector_RD, bias_R
+
+    def _look_up(self, id_R: Tensor) -> tuple[Tensor, Tensor | None]:
+        assert self.id_vectors is not None
+        if self.shard is not None:
+            tables = [self.id_vectors] if self.id_biases is None else [self.id_vectors, self.id_biases]
+            found = self.shard.look_up(id_R, *tables)
+            return found[0], None if self.id_biases is None else found[1]
+        bias_R = None if self.id_biases is None else self.id_biases.index_select(0, id_R)
+        return self.id_vectors.index_select(0, id_R), bias_R
+
+    def keep(self, shard: RowShard) -> None:
+        """Keep a block of rows of the id's tables; the others lie with other processes (`nn.sharded`)."""
+        assert self.id_vectors is not None and self.shard is None
+        self.shard = shard
+        for name in ("id_vectors", "id_biases"):
+            table = getattr(self, name)
+            if table is not None:
+                setattr(self, name, nn.Parameter(shard.cut(table.detach()), requires_grad=table.requires_grad))
 
     def _without_some(self, packed: PackedFeatures, *, context: bool) -> PackedFeatures:
         """In training, the features with some of them hidden."""
