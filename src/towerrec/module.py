@@ -22,6 +22,7 @@ from towerrec.nn.batch_scorer import BatchScorer
 from towerrec.nn.ensemble import Model, build_model, members_of
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
+from towerrec.nn.peers import Peers
 from towerrec.nn.profile import UserProfiles
 from towerrec.optim import OptimizerSettings, Schedule
 from towerrec.ragged import UserItems
@@ -184,6 +185,7 @@ class RetrievalModule(L.LightningModule):
         device = self.trainer.strategy.root_device
         for scorer in {id(s): s for s in (self.scorer, *self._teachers)}.values():
             scorer.to(device)
+            scorer.share_with(Peers(self.trainer.global_rank, self.trainer.world_size))
         resident = self.resident
         resident.tasks = {name: task.to(device) for name, task in resident.tasks.items()}
         resident.item_context = {name: column.to(device) for name, column in resident.item_context.items()}
@@ -206,7 +208,8 @@ class RetrievalModule(L.LightningModule):
                 scorer.encoder.start_item_biases(item_bias_I)
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch)
+        # Of every process its own: they draw and drop for different rows.
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch + self.trainer.global_rank * 0x9E3779B1)
         self._loss_sum = torch.zeros((), device=self.device)
         self.negatives.start_epoch()
 
@@ -217,7 +220,7 @@ class RetrievalModule(L.LightningModule):
         # Logging every step costs more than the step of a small model.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if (self.global_step + 1) % every == 0:
-            self.log("train/loss_step", mean, prog_bar=True, batch_size=len(batch))
+            self.log("train/loss_step", mean, prog_bar=True, batch_size=len(batch), sync_dist=True)
         if self.trainer.is_last_batch:
             # Once an epoch, and here: at the end of the epoch callbacks have their turn before the module.
             self.log(
@@ -279,6 +282,7 @@ class RetrievalModule(L.LightningModule):
         self._profile_IV = self.scorer.item_vectors() if reads and self.resident.item_context else self._item_IV
 
     def _evaluate(self, stage: str, batch: Tensor | Batch) -> None:
+        # Also an empty share: other processes wait for this one's part of the figures, and of a sharded table.
         if isinstance(batch, Batch):
             self._predict(batch)
         elif stage in self.resident.tasks:
@@ -291,9 +295,6 @@ class RetrievalModule(L.LightningModule):
         if self.model.reads_history and latest is not None:
             history_BH = latest(user_idx_B.cpu()).to(user_idx_B.device)
         user_BV = self.scorer.user_vectors(user_idx_B, history_BH, self._profile_IV)
-        if len(user_idx_B) == 0:
-            # Not earlier: other processes may wait for this one's rows of a sharded table.
-            return
         lists = top_n(
             user_BV.float(),
             self._item_IV.float(),
@@ -307,7 +308,7 @@ class RetrievalModule(L.LightningModule):
 
     def _predict(self, batch: Batch) -> None:
         predictor = self.loss.predictor
-        if predictor is None or len(batch) == 0:
+        if predictor is None:
             return
         scored = self.loss.calibrated(self.scorer.scored_rows(batch))
         self.row_loss.update(predictor(scored, self.scorer.known), weight=batch.weight.sum())

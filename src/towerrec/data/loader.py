@@ -115,11 +115,12 @@ class BatchLoader:
         full = self.num_units // step
         rest = self.num_units - full * step
         bounds = [i * step for i in range(full + 1)]
-        if rest >= self.world_size and not self.drop_last:
-            bounds.append(self.num_units)
-        elif rest > 0 and not self.drop_last and full > 0:
-            # Too few for one in each process: they join the batch before.
-            bounds[-1] = self.num_units
+        if rest > 0 and not self.drop_last:
+            if rest < self.world_size and full > 0:
+                # Too few for one in each process: they join the batch before.
+                bounds[-1] = self.num_units
+            else:
+                bounds.append(self.num_units)
         return bounds
 
     def _order(self) -> Tensor | None:

@@ -88,6 +88,9 @@ def masked_logsumexp(
         keep: Keep the exponentials for the backward pass, which otherwise computes them again; None keeps them where
             they fit.
     """
+    if user_GV.shape[0] == 0:
+        # Nobody asks, perhaps among no candidates at all; the candidates still get their gradient.
+        return user_GV.sum(1) + item_CV.sum() + bias_C.sum()
     num_scores, device = user_GV.shape[0] * item_CV.shape[0], user_GV.device.type
     if chunk is None:
         chunk = max(16, (_CPU_CHUNK if device == "cpu" else _ACCELERATOR_CHUNK) // item_CV.shape[0])

@@ -1,6 +1,7 @@
 """What every loss is: which rows it trains on, which items it compares with and what it is judged by.
 
-Every reduction is the mean over the rows of the batch, weighted by the rows' weights.
+Every reduction is the mean over the rows of the batch, weighted by the rows' weights; where processes share a batch, over
+the rows of all of them.
 
 Shape letters: B rows, G groups (distinct users, or rows), V width of the vectors.
 """
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from towerrec.nn.negatives import Candidates, KnownPairs
+from towerrec.nn.peers import ALONE, Peers
 from towerrec.nn.profile import Profile
 
 Rows = Literal["all", "positives"]
@@ -39,7 +41,8 @@ class Scored:
         positive_B: Which rows are positive, for losses over the catalogue.
         in_context: Whether the rows' items stand in a context, which the candidates of the catalogue lack.
         profile: Profiles of the groups without the items of the batch, where the model reads them.
-        parts: One of these for each objective of a loss of several; None where the batch has no row for it.
+        parts: One of these for each objective of a loss of several; one may have no rows.
+        peers: The processes that share the batch.
     """
 
     user_GV: Tensor
@@ -56,7 +59,8 @@ class Scored:
     positive_B: Tensor | None = None
     in_context: bool = False
     profile: Profile | None = None
-    parts: tuple[Scored | None, ...] = ()
+    parts: tuple[Scored, ...] = ()
+    peers: Peers = ALONE
 
     @property
     def score_B(self) -> Tensor:
@@ -96,12 +100,14 @@ class Loss(nn.Module):
         monitor: The validation figure that early stopping and the best checkpoint watch.
         mode: Whether that figure should be `max` or `min`.
         correction: How candidates are corrected for their sampling: `none`, `classic` or `refined`.
+        gather: Whether candidates of the batch come from all processes that share it.
     """
 
     name: str
     rows: Rows = "all"
     compares: Compares = "rows"
     correction: str = "none"
+    gather: bool = False
 
     def __init__(self, *, monitor: str, mode: str) -> None:
         super().__init__()
@@ -197,9 +203,12 @@ class RankingLoss(Loss):
         return weight_B * (grade_B if weight_B.ndim == 1 else grade_B[:, None])
 
 
-def weighted_mean(loss_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean over the rows; weights of zero only (a batch of masked negatives) give zero, not NaN."""
-    return (loss_B * weight_B).sum() / weight_B.sum().clamp(min=1e-12)
+def weighted_mean(loss_B: Tensor, weight_B: Tensor, peers: Peers) -> Tensor:
+    """Mean over the rows; weights of zero only (a batch of masked negatives) give zero, not NaN.
+
+    Under several processes the mean of what they return is the mean over all rows, see `Peers`.
+    """
+    return (loss_B * weight_B).sum() / peers.mean(weight_B.sum()).clamp(min=1e-12)
 
 
 def at_least_single(tensor: Tensor) -> Tensor:

@@ -76,8 +76,7 @@ class Multi(Loss):
     def forward(self, scored: Scored, known: KnownPairs) -> Tensor:
         total = scored.user_GV.new_zeros((), dtype=torch.promote_types(scored.user_GV.dtype, torch.float32))
         for (name, loss), weight, part in zip(self.losses.items(), self.weights, scored.parts, strict=True):
-            if part is not None:
-                total = total + weight * loss(self._read(name, part), known)
+            total = total + weight * loss(self._read(name, part), known)
         return total
 
     def check(self, labels: LabelFacts, *, negatives_per_row: int) -> None:

@@ -86,4 +86,4 @@ class Multinomial(Loss):
             others_B = all_B + torch.log1p(-(known_B - all_B).exp().clamp(max=1.0 - 1e-6))
             loss_B = F.softplus(others_B - own_B)
         weight_B = scored.weight_B * torch.where(positive_B, 1.0, self.shown_weight)
-        return weighted_mean(loss_B, weight_B)
+        return weighted_mean(loss_B, weight_B, scored.peers)

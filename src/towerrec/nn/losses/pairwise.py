@@ -41,10 +41,11 @@ class BPR(RankingLoss):
     def forward(self, scored: Scored, known: KnownPairs) -> Tensor:
         num_rows = scored.num_rows
         score_B = at_least_single(scored.score_B)
-        positive_B, negative_BM = score_B[:num_rows], score_B[num_rows:].view(num_rows, -1)
+        per_row = (len(score_B) - num_rows) // max(num_rows, 1)
+        positive_B, negative_BM = score_B[:num_rows], score_B[num_rows:].view(num_rows, per_row)
         # The weight of a negative holds that of its row.
-        weight_BM = self.graded(scored, scored.weight_B[num_rows:].view(num_rows, -1))
-        return weighted_mean(F.softplus(negative_BM - positive_B[:, None]), weight_BM)
+        weight_BM = self.graded(scored, scored.weight_B[num_rows:].view(num_rows, per_row))
+        return weighted_mean(F.softplus(negative_BM - positive_B[:, None]), weight_BM, scored.peers)
 
     def check(self, labels: LabelFacts, *, negatives_per_row: int) -> None:
         super().check(labels, negatives_per_row=negatives_per_row)

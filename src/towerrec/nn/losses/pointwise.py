@@ -19,7 +19,8 @@ class _Regression(Loss):
     """The score is the label, up to an error that each of these weighs differently."""
 
     def forward(self, scored: Scored, known: KnownPairs) -> Tensor:
-        return weighted_mean(self.row_loss(at_least_single(scored.score_B), scored.label_B), scored.weight_B)
+        loss_B = self.row_loss(at_least_single(scored.score_B), scored.label_B)
+        return weighted_mean(loss_B, scored.weight_B, scored.peers)
 
     def row_loss(self, score_B: Tensor, label_B: Tensor) -> Tensor:
         """Loss of every row, [B]."""
@@ -159,7 +160,7 @@ class BCE(Loss):
         score_B = at_least_single(scored.score_B)
         label_B = scored.label_B.to(score_B.dtype)
         loss_B = F.binary_cross_entropy_with_logits(score_B, label_B, reduction="none")
-        return weighted_mean(loss_B, scored.weight_B)
+        return weighted_mean(loss_B, scored.weight_B, scored.peers)
 
     def check(self, labels: LabelFacts, *, negatives_per_row: int) -> None:
         if labels.low < 0.0 or labels.high > 1.0:

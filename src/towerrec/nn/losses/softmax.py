@@ -61,7 +61,7 @@ class _Softmax(RankingLoss):
         if candidates.own is not None:
             others_B = torch.logaddexp(others_B, self._own(scored, candidates.own))
         # -log(e^p / (e^p + sum of the others)) = softplus(others - p).
-        return weighted_mean(F.softplus(others_B - positive_B), self.graded(scored, scored.weight_B))
+        return weighted_mean(F.softplus(others_B - positive_B), self.graded(scored, scored.weight_B), scored.peers)
 
     def _others(self, scored: Scored, known: KnownPairs, column_I: Tensor, target_B: Tensor) -> Tensor:
         """Log of the sum over the shared candidates but the row's own item, [B]."""
@@ -113,6 +113,8 @@ class InBatchSoftmax(_Softmax):
         temperature: Scores are divided by it.
         learn_temperature: Whether it is learned from there.
         mask_known: Leave out the user's other known training positives; repeats of the positive are always left out.
+        gather: Under several processes, compare with the items of all of them, so that N processes with a batch of B
+            learn what one with N B does; otherwise each compares with its own.
         weight_by: `none`, or `label`: each positive counts as much as its label says, for instance its watch ratio.
         max_weight: Largest such weight.
         monitor: Validation figure to watch.
@@ -129,6 +131,7 @@ class InBatchSoftmax(_Softmax):
         temperature: float = 1.0,
         learn_temperature: bool = False,
         mask_known: bool = True,
+        gather: bool = True,
         weight_by: str = "none",
         max_weight: float = 10.0,
         monitor: str = "val/ndcg@20",
@@ -145,7 +148,7 @@ class InBatchSoftmax(_Softmax):
         )
         if correction not in CORRECTIONS:
             raise ValueError(f"loss.correction must be one of {', '.join(CORRECTIONS)}, got {correction!r}")
-        self.correction = correction
+        self.correction, self.gather = correction, gather
 
 
 class FullSoftmax(_Softmax):

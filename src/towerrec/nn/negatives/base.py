@@ -169,8 +169,11 @@ class Negatives:
         """Items that join the candidates of single rows of a softmax."""
         return []
 
-    def expected(self, num_items: int) -> Tensor | None:
-        """Expected draws of every item into the candidates of one batch beside the batch's own items, float64 [I]."""
+    def expected(self, num_items: int, *, processes: int = 1) -> Tensor | None:
+        """Expected draws of every item into the candidates of one row beside the batch's own items, float64 [I].
+
+        Where the candidates of several `processes` are gathered, each of these draws shared ones.
+        """
         return None
 
 
@@ -198,7 +201,7 @@ class InBatch(Negatives):
 
     def for_rows(self, request: Request) -> RowNegatives | None:
         item_idx_B = request.item_idx_B
-        draw = torch.randint(item_idx_B.shape[0], (item_idx_B.shape[0], self.per_row), device=item_idx_B.device)
+        draw = torch.randint(max(item_idx_B.shape[0], 1), (item_idx_B.shape[0], self.per_row), device=item_idx_B.device)
         return RowNegatives(item_idx_B[draw])
 
 

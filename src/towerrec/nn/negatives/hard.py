@@ -48,7 +48,7 @@ class Hard(Negatives):
     def own(self, request: Request) -> list[RowNegatives]:
         return [self.for_rows(request)]
 
-    def expected(self, num_items: int) -> Tensor | None:
+    def expected(self, num_items: int, *, processes: int = 1) -> Tensor | None:
         return torch.full((num_items,), min(self.pool / num_items, 1.0), dtype=torch.float64)
 
 

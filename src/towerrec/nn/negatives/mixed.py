@@ -85,6 +85,6 @@ class Mixed(Negatives):
     def own(self, request: Request) -> list[RowNegatives]:
         return [rows for source in self.sources for rows in source.own(request)]
 
-    def expected(self, num_items: int) -> Tensor | None:
-        parts = [e for source in self.sources if (e := source.expected(num_items)) is not None]
+    def expected(self, num_items: int, *, processes: int = 1) -> Tensor | None:
+        parts = [e for s in self.sources if (e := s.expected(num_items, processes=processes)) is not None]
         return torch.stack([part.cpu() for part in parts]).sum(0) if parts else None

@@ -34,8 +34,8 @@ class Uniform(Negatives):
     def for_batch(self, num_items: int, device: torch.device) -> Tensor | None:
         return torch.randint(num_items, (self.shared,), device=device) if self.shared else None
 
-    def expected(self, num_items: int) -> Tensor | None:
-        return torch.full((num_items,), self.shared / num_items, dtype=torch.float64)
+    def expected(self, num_items: int, *, processes: int = 1) -> Tensor | None:
+        return torch.full((num_items,), processes * self.shared / num_items, dtype=torch.float64)
 
 
 class Popularity(Negatives):
@@ -93,8 +93,8 @@ class Popularity(Negatives):
     def for_batch(self, num_items: int, device: torch.device) -> Tensor | None:
         return self._draw(self.shared) if self.shared else None
 
-    def expected(self, num_items: int) -> Tensor | None:
-        return self.shared * self.q_I
+    def expected(self, num_items: int, *, processes: int = 1) -> Tensor | None:
+        return processes * self.shared * self.q_I
 
     def _draw(self, number: int) -> Tensor:
         # In place of multinomial: that takes a pass over the catalogue per call and refuses more than 2^24 items.
