@@ -16,7 +16,7 @@ import polars as pl
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.cleaning import Cleaning, clean
 from towerrec.data.columns import missing_column
-from towerrec.data.encode import Log, encode_tables, first_unseen_day, recent_rows, row_context
+from towerrec.data.encode import Log, LogFacts, encode_tables, first_unseen_day, recent_rows, row_context
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import index_of, known_ids
 from towerrec.data.labels import Label
@@ -71,15 +71,13 @@ def build(
     recent = recent_rows(declared, log, positive=label.positive, num_items=len(item_ids))
     encoded = encode_tables(
         declared,
-        log,
+        LogFacts(log, positive=label.positive, recent=recent),
         tables,
         users=users,
         items=items,
         user_ids=user_ids,
         item_ids=item_ids,
         before=before,
-        positive=label.positive,
-        recent=recent,
     )
     clock.stage("features")
     encoded.meta |= {
@@ -111,11 +109,7 @@ def labelled(
     tables: Tables, *, cleaning: Cleaning, split: Split, label: Label, items: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning."""
-    existing = tables.interactions.collect_schema().names()
-    optional = [name for name in (TIMESTAMP_MS, *VALUES) if name in existing]
-    for what, columns in ((f"label={label.name}", label.columns), (f"split={split.name}", split.columns)):
-        _require(columns, existing, what)
-    wanted = list(dict.fromkeys([*optional, *label.columns, *split.columns]))
+    wanted = wanted_columns(tables.interactions.collect_schema().names(), split=split, label=label)
     frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns, items=items)
     codes = split.assign(frame)
     if TIMESTAMP_MS not in frame.columns:
@@ -129,6 +123,14 @@ def labelled(
     check_positives(frame, label.positive)
     kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in VALUES if c in frame.columns)]
     return frame.select(kept), counts
+
+
+def wanted_columns(existing: Sequence[str], *, split: Split, label: Label) -> list[str]:
+    """The columns besides the ids that label, split and report read."""
+    optional = [name for name in (TIMESTAMP_MS, *VALUES) if name in existing]
+    for what, columns in ((f"label={label.name}", label.columns), (f"split={split.name}", split.columns)):
+        _require(columns, existing, what)
+    return list(dict.fromkeys([*optional, *label.columns, *split.columns]))
 
 
 def _require(columns: Sequence[str], existing: Sequence[str], what: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -24,10 +25,12 @@ from towerrec.data.store import NO_TIMESTAMP
 from towerrec.data.tables import Tables
 from towerrec.data.time import ages, days_of, local_time
 from towerrec.positive import positive_mask
-from towerrec.schema import ITEM_ID
+from towerrec.schema import ITEM_ID, Side
 
 MAX_DISPLAY_COLUMNS = 8
 MAX_DISPLAY_CHARACTERS = 80
+# Rows encoded at once: bounds the memory of the 64-bit intermediates, which stay in the processor's cache.
+_CHUNK = 1 << 17
 
 
 @dataclass
@@ -45,9 +48,78 @@ class Log:
         return self.split == 1
 
 
+class TrainFacts(Protocol):
+    """What the features learn from the training rows.
+
+    Attributes:
+        as_of_ms: The latest of their times, None where they have none.
+    """
+
+    as_of_ms: int | None
+
+    def occurs(self, side: Side, num_rows: int) -> pl.Series:
+        """Which rows of a table occur, Boolean."""
+        ...
+
+    def statistic(self, feature: Declaration, num_rows: int) -> pl.Series:
+        """A counted feature, see `statistics.train_statistic`."""
+        ...
+
+    def ages(self, days_I: NDArray[np.int32], timezone: str) -> NDArray[np.int32]:
+        """Age of the item in each training row, in days, -1 where not known."""
+        ...
+
+    def recent(self, feature: Declaration) -> NDArray[np.float32]:
+        """Popularity of the item just before each training row."""
+        ...
+
+    def latest_popularity(self, feature: Declaration, num_items: int) -> NDArray[np.float32]:
+        """The same of every item after the last training row."""
+        ...
+
+
+class LogFacts:
+    """`TrainFacts` of a log in memory; `recent` is what `recent_rows` gives."""
+
+    def __init__(self, log: Log, *, positive: str, recent: Mapping[str, NDArray[np.float32]]) -> None:
+        self.index = {"user": log.user_idx[log.train], "item": log.item_idx[log.train]}
+        self.label = log.label[log.train]
+        self.positive = positive_mask(self.label, positive)
+        self.times = log.timestamp_ms[log.train]
+        self.as_of_ms = _latest(self.times)
+        self.recent_R, self.train = recent, log.train
+
+    def occurs(self, side: Side, num_rows: int) -> pl.Series:
+        return pl.Series(np.bincount(self.index[side], minlength=num_rows) > 0)
+
+    def statistic(self, feature: Declaration, num_rows: int) -> pl.Series:
+        return train_statistic(
+            feature,
+            idx=self.index[feature.side],
+            label=self.label,
+            positive=self.positive,
+            timestamp_ms=self.times,
+            num_rows=num_rows,
+        )
+
+    def ages(self, days_I: NDArray[np.int32], timezone: str) -> NDArray[np.int32]:
+        return ages(local_time(self.times, timezone).day, days_I[self.index["item"]])
+
+    def recent(self, feature: Declaration) -> NDArray[np.float32]:
+        return self.recent_R[feature.name][self.train]
+
+    def latest_popularity(self, feature: Declaration, num_items: int) -> NDArray[np.float32]:
+        return latest_popularity(
+            torch.from_numpy(self.index["item"][self.positive]),
+            torch.from_numpy(self.times[self.positive]),
+            num_items=num_items,
+            half_life_days=feature.half_life_days,
+        ).numpy()
+
+
 def encode_tables(
     declared: list[Declaration],
-    log: Log,
+    facts: TrainFacts,
     tables: Tables,
     *,
     users: pl.DataFrame | None,
@@ -55,23 +127,15 @@ def encode_tables(
     user_ids: pl.Series,
     item_ids: pl.Series,
     before: datetime.date | None,
-    positive: str,
-    recent: Mapping[str, NDArray[np.float32]],
 ) -> EncodedTables:
     """Fit all encoders on the ids of training rows and encode both tables.
 
     Of the rows outside training only ids and times are used: ids give table rows, and the first held-out time bounds
-    the daily counters (`before`). `recent` is what `recent_rows` gives.
+    the daily counters (`before`).
     """
     sides = {"user": _joined(user_ids, users), "item": _joined(item_ids, items)}
-    index = {"user": log.user_idx[log.train], "item": log.item_idx[log.train]}
-    label = log.label[log.train]
-    is_positive = positive_mask(label, positive)
-    times = log.timestamp_ms[log.train]
     for feature in declared:
-        sides[feature.side] = _with_computed(
-            sides[feature.side], feature, index[feature.side], label=label, positive=is_positive, times=times
-        )
+        sides[feature.side] = _with_computed(sides[feature.side], feature, facts)
     daily = [feature for feature in declared if feature.kind == "daily"]
     if daily:
         assert tables.item_daily is not None and before is not None
@@ -79,15 +143,14 @@ def encode_tables(
             daily_counters(daily, tables.item_daily, before=before, item_ids=item_ids).get_columns()
         )
     item_days = {f.name: days_of(sides["item"][f.column]) for f in declared if f.kind == "age_days"}
-    day = local_time(times, tables.timezone).day if item_days else None
     encoders = Encoders.fit(
         declared,
         users=sides["user"],
         items=sides["item"],
-        train_users=_occurs(index["user"], len(user_ids)),
-        train_items=_occurs(index["item"], len(item_ids)),
-        train_ages={name: ages(day, days[index["item"]]) for name, days in item_days.items() if day is not None},
-        train_recent={name: values[log.train] for name, values in recent.items()},
+        train_users=facts.occurs("user", len(user_ids)),
+        train_items=facts.occurs("item", len(item_ids)),
+        train_ages={name: facts.ages(days, tables.timezone) for name, days in item_days.items()},
+        train_recent={feature.name: facts.recent(feature) for feature in declared if feature.kind == "recent"},
         timezone=tables.timezone,
     )
     return EncodedTables(
@@ -99,17 +162,12 @@ def encode_tables(
         item_ids=item_ids,
         item_days=item_days,
         item_recent={
-            feature.name: latest_popularity(
-                torch.from_numpy(index["item"][is_positive]),
-                torch.from_numpy(times[is_positive]),
-                num_items=len(item_ids),
-                half_life_days=feature.half_life_days,
-            ).numpy()
+            feature.name: facts.latest_popularity(feature, len(item_ids))
             for feature in declared
             if feature.kind == "recent"
         },
         display=display_columns(item_ids, items),
-        meta={"as_of_ms": _latest(times), "timezone": tables.timezone},
+        meta={"as_of_ms": facts.as_of_ms, "timezone": tables.timezone},
     )
 
 
@@ -138,10 +196,17 @@ def row_context(
     recent: Mapping[str, NDArray[np.float32]],
 ) -> dict[str, tuple[str, np.ndarray]]:
     """Row-level features by name: (side, values [R])."""
-    user = encoders.user_context(log.timestamp_ms)
-    days_R = {name: days[log.item_idx] for name, days in item_days.items()}
-    item = encoders.item_context(log.timestamp_ms, days_R, recent)
-    return {n: ("user", v) for n, v in user.items()} | {n: ("item", v) for n, v in item.items()}
+    side_of = {encoder.name: encoder.side for encoder in encoders.context}
+    context = {name: (side, np.empty(len(log.user_idx), dtype=np.uint8)) for name, side in side_of.items()}
+    for start in range(0, len(log.user_idx), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        timestamp_ms, item_idx = log.timestamp_ms[part], log.item_idx[part]
+        user = encoders.user_context(timestamp_ms)
+        days = {name: days[item_idx] for name, days in item_days.items()}
+        item = encoders.item_context(timestamp_ms, days, {name: values[part] for name, values in recent.items()})
+        for name, values in (user | item).items():
+            context[name][1][part] = values
+    return context
 
 
 def first_unseen_day(log: Log, timezone: str) -> datetime.date | None:
@@ -171,20 +236,10 @@ def _joined(ids: pl.Series, side: pl.DataFrame | None) -> pl.DataFrame:
     return table.join(side.cast({ids.name: ids.dtype}), on=ids.name, how="left", maintain_order="left")
 
 
-def _with_computed(
-    frame: pl.DataFrame,
-    feature: Declaration,
-    idx: NDArray[np.int32],
-    *,
-    label: NDArray[np.float32],
-    positive: NDArray[np.bool_],
-    times: NDArray[np.int64],
-) -> pl.DataFrame:
+def _with_computed(frame: pl.DataFrame, feature: Declaration, facts: TrainFacts) -> pl.DataFrame:
     """The side table with the column of a statistic, or of a vector that brings its own file."""
     if feature.kind == "statistic":
-        column = train_statistic(
-            feature, idx=idx, label=label, positive=positive, timestamp_ms=times, num_rows=frame.height
-        )
+        column = facts.statistic(feature, frame.height)
     elif feature.path:
         id_column, vectors = vectors_of_file(feature)
         ids = frame.columns[0]
@@ -198,10 +253,6 @@ def _with_computed(
             f"feature {feature.name!r} is computed, but a column of that name is there: rename the feature"
         )
     return frame.with_columns(column)
-
-
-def _occurs(idx: NDArray[np.int32], num_rows: int) -> pl.Series:
-    return pl.Series(np.bincount(idx, minlength=num_rows) > 0)
 
 
 def _latest(times: NDArray[np.int64]) -> int | None:

@@ -187,6 +187,13 @@ class Given:
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]; rows whose `split` is null are dropped."""
         require_columns(self.columns, frame.columns, "split=given: the log (name one file per split with data.train=)")
+        code_N = self.codes(frame)
+        if self.val > 0.0 and not (code_N == VAL).any():
+            code_N[(code_N == TRAIN) & (np.random.default_rng(self.seed).random(len(code_N)) < self.val)] = VAL
+        return finished(code_N, self.name)
+
+    def codes(self, frame: pl.DataFrame) -> Codes:
+        """Codes [N] as the data brings them."""
         column = frame[SPLIT]
         if column.dtype.is_integer():
             unknown = sorted(set(column.drop_nulls().unique().to_list()) - {DROPPED, TRAIN, VAL, TEST})
@@ -200,10 +207,7 @@ class Given:
                 f"split=given: column 'split' holds {unknown[:5]}; it may hold train, val and test "
                 "(or 1, 2, 3, and 0 for rows left out)"
             )
-        code_N = codes.fill_null(DROPPED).cast(pl.UInt8).to_numpy().copy()
-        if self.val > 0.0 and not (code_N == VAL).any():
-            code_N[(code_N == TRAIN) & (np.random.default_rng(self.seed).random(len(code_N)) < self.val)] = VAL
-        return finished(code_N, self.name)
+        return codes.fill_null(DROPPED).cast(pl.UInt8).to_numpy().copy()
 
 
 class Where:
@@ -240,6 +244,10 @@ class Where:
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
         require_columns(self.columns, frame.columns, "split=where: the log")
+        return finished(self.codes(frame), self.name)
+
+    def codes(self, frame: pl.DataFrame) -> Codes:
+        """Codes [N] by the conditions."""
         codes = np.zeros(frame.height, dtype=np.uint8)
         for code, word in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
             if word not in self.expressions:
@@ -251,7 +259,7 @@ class Where:
                     "as well; a row belongs to one split, so make the conditions exclude each other"
                 )
             codes[passed] = code
-        return finished(codes, self.name)
+        return codes
 
     def _passed(self, frame: pl.DataFrame, word: str) -> NDArray[np.bool_]:
         return passing(frame, self.expressions[word], key=f"split.{word}", text=str(self.conditions[word]))

@@ -75,22 +75,33 @@ class GlobalTime:
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
         known, time_ms = times_of(frame, self.name)
+        firsts_ms = self.moments()
+        if firsts_ms is None:
+            firsts_ms = moments_at(time_ms[known], self.shares())
+        return finished(self.codes(frame, firsts_ms), self.name)
+
+    def codes(self, frame: pl.DataFrame, firsts_ms: list[int]) -> NDArray[np.uint8]:
+        """Codes [N] by the first moment of validation, of test, and of what is left out where something is."""
+        time_ms = frame[TIMESTAMP_MS].fill_null(0).to_numpy()
         codes = np.full(frame.height, TRAIN, dtype=np.uint8)
-        for code, first_ms in zip((VAL, TEST, DROPPED), self._firsts_ms(time_ms[known]), strict=False):
+        for code, first_ms in zip((VAL, TEST, DROPPED), firsts_ms, strict=False):
             codes[time_ms >= first_ms] = code
-        codes[~known] = DROPPED
+        codes[frame[TIMESTAMP_MS].is_null().to_numpy()] = DROPPED
         if self.known_users:
             train_users = frame[USER_ID].filter(pl.Series(codes == TRAIN)).unique()
             codes[~frame[USER_ID].is_in(train_users.implode()).to_numpy()] = DROPPED
-        return finished(codes, self.name)
+        return codes
 
-    def _firsts_ms(self, time_ms: NDArray[np.int64]) -> list[int]:
-        """The first moment of validation, of test, and of what is left out where something is."""
-        if isinstance(self.parts[0], str):
-            return [moment_ms(str(part), self.timezone) for part in self.parts]
+    def moments(self) -> list[int] | None:
+        """These moments where they are given as such."""
+        if not isinstance(self.parts[0], str):
+            return None
+        return [moment_ms(str(part), self.timezone) for part in self.parts]
+
+    def shares(self) -> list[float]:
+        """Which shares of the timed rows lie before them, where fractions are given."""
         fractions = [float(part) for part in self.parts]
-        rest = [1 - sum(fractions[number:]) for number in range(len(fractions))]
-        return moments_at(time_ms, rest)
+        return [1 - sum(fractions[number:]) for number in range(len(fractions))]
 
 
 class LeaveLast:
@@ -122,9 +133,16 @@ class LeaveLast:
     def assign(self, frame: pl.DataFrame) -> pl.Series:
         """Codes of all rows, UInt8 [N]."""
         require_columns((USER_ID,), frame.columns, "split=leave_last: the log")
+        if self.order == "time":
+            times_of(frame, self.name)
+        return finished(self.codes(frame), self.name)
+
+    def codes(self, frame: pl.DataFrame) -> NDArray[np.uint8]:
+        """Codes [N] of all rows of some users."""
         user = frame[USER_ID].rank("dense").to_numpy().astype(np.int64)
         if self.order == "time":
-            known, time_ms = times_of(frame, self.name)
+            known = frame[TIMESTAMP_MS].is_not_null().to_numpy()
+            time_ms = frame[TIMESTAMP_MS].fill_null(0).to_numpy()
             row = np.flatnonzero(known)
             row = row[np.lexsort((time_ms[row], user[row]))]
         else:
@@ -136,7 +154,7 @@ class LeaveLast:
         codes[row] = np.select(
             [enough & (from_end <= self.test), enough & (from_end <= self.test + self.val)], [TEST, VAL], TRAIN
         )
-        return finished(codes, self.name)
+        return codes
 
 
 def times_of(frame: pl.DataFrame, name: str) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
@@ -156,9 +174,14 @@ def times_of(frame: pl.DataFrame, name: str) -> tuple[NDArray[np.bool_], NDArray
 
 def moments_at(time_ms: NDArray[np.int64], shares: list[float]) -> list[int]:
     """The moments before which these shares of the rows lie."""
-    places = [min(round(time_ms.shape[0] * share), time_ms.shape[0] - 1) for share in shares]
+    places = places_of(time_ms.shape[0], shares)
     ordered = np.partition(time_ms, sorted(set(places)))
     return [int(ordered[place]) for place in places]
+
+
+def places_of(num_rows: int, shares: list[float]) -> list[int]:
+    """Where in the sorted rows the moments of `moments_at` stand."""
+    return [min(round(num_rows * share), num_rows - 1) for share in shares]
 
 
 def moment_ms(text: str, timezone: str) -> int:

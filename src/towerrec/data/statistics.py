@@ -17,6 +17,9 @@ from towerrec.data.declarations import Declaration
 from towerrec.data.recent import latest_popularity
 from towerrec.schema import ITEM_ID
 
+SUMMED = ("mean_label", "positive_rate")
+"""Statistics that a sum over the rows of each id makes."""
+
 
 def train_statistic(
     declared: Declaration,
@@ -42,25 +45,32 @@ def train_statistic(
         num_rows: Rows of the table.
     """
     count = np.bincount(idx, minlength=num_rows).astype(np.float64)
+    if declared.of in SUMMED:
+        weights = label if declared.of == "mean_label" else positive
+        total = np.bincount(idx, weights=weights, minlength=num_rows).astype(np.float64)
+        return of_sums(declared, count, total)
+    if declared.of == "views":
+        return of_sums(declared, count, count)
+    value = np.log1p(
+        latest_popularity(
+            torch.from_numpy(idx[positive]),
+            torch.from_numpy(timestamp_ms[positive]),
+            num_items=num_rows,
+            half_life_days=declared.half_life_days,
+        ).numpy()
+    ).astype(np.float64)
+    return pl.Series(declared.name, value).set(pl.Series(count == 0), None)
+
+
+def of_sums(declared: Declaration, count: NDArray[np.float64], total: NDArray[np.float64]) -> pl.Series:
+    """The same from the number of rows of each table row and the sum of their labels (`mean_label`) or positives
+    (`positive_rate`), each [N]."""
     if declared.of == "views":
         value = count
     elif declared.of == "mean_label":
-        value = _smooth(
-            np.bincount(idx, weights=label, minlength=num_rows).astype(np.float64), count, declared.smoothing
-        )
-    elif declared.of == "recent_positives":
-        value = np.log1p(
-            latest_popularity(
-                torch.from_numpy(idx[positive]),
-                torch.from_numpy(timestamp_ms[positive]),
-                num_items=num_rows,
-                half_life_days=declared.half_life_days,
-            ).numpy()
-        ).astype(np.float64)
+        value = _smooth(total, count, declared.smoothing)
     else:
-        rate = _smooth(
-            np.bincount(idx, weights=positive, minlength=num_rows).astype(np.float64), count, declared.smoothing
-        )
+        rate = _smooth(total, count, declared.smoothing)
         # Half a row keeps the log odds of "always" and "never" finite.
         rate = (rate * count + 0.5) / (count + 1.0)
         value = np.log(rate) - np.log1p(-rate)

@@ -6,7 +6,7 @@ Shape letters: R rows of a split, U users, I items.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP, SPLITS
 
 OPTIONAL = ("weight", "value", "base", "spread")
+# Rows looked at at once where a whole column would be too much.
+BLOCK_ROWS = 1 << 20
 COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
 
 
@@ -118,13 +120,31 @@ class InteractionStore:
             np.save(directory / f"{name}.npy", columns[name].astype(dtype, copy=False)[order])
         for name, (_, values) in context.items():
             np.save(directory / f"context_{name}.npy", values[order])
-        bounds = np.concatenate([[0], np.cumsum(np.bincount(split, minlength=4)[1:4])])
-        assert bounds[-1] == len(split), "rows of no split must be dropped before they are stored"
+        rows = np.bincount(split, minlength=4)[1:4]
+        assert rows.sum() == len(split), "rows of no split must be dropped before they are stored"
+        sides = {name: side for name, (side, _) in context.items()}
+        return cls.described(
+            directory, rows=rows, columns=list(dtypes), context=sides, num_users=num_users, num_items=num_items
+        )
+
+    @classmethod
+    def described(
+        cls,
+        directory: Path,
+        *,
+        rows: np.ndarray,
+        columns: Collection[str],
+        context: Mapping[str, str],
+        num_users: int,
+        num_items: int,
+    ) -> InteractionStore:
+        """Write beside the columns what they are: rows of each split [3], names, sides of row-level features."""
+        bounds = np.concatenate([[0], np.cumsum(rows)])
         meta = {
             "num_users": num_users,
             "num_items": num_items,
             "offsets": {name: [int(bounds[i]), int(bounds[i + 1])] for i, name in enumerate(SPLITS)},
-            "context": {name: side for name, (side, _) in context.items()},
+            "context": dict(context),
             "has_weight": "weight" in columns,
             "has_value": "value" in columns,
             "has_terms": "base" in columns,
@@ -162,6 +182,15 @@ class InteractionStore:
     def num_rows(self, split: str) -> int:
         start, end = self._bounds(split)
         return end - start
+
+    def blocks(self, name: str, *splits: str, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
+        """A column of some splits (all where none is named) in pieces of at most `rows` rows, read-only and in the
+        order of the files."""
+        column = np.load(self.directory / f"{name}.npy", mmap_mode="r")
+        for split in splits or SPLITS:
+            start, end = self._bounds(split)
+            for at in range(start, end, rows):
+                yield column[at : min(at + rows, end)]
 
     def rows(self, split: str) -> Rows:
         """Rows of a split, sorted by user, time and file order; the tensors share the memory-mapped files
