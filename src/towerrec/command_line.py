@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from towerrec import distributed
 
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
@@ -39,6 +42,10 @@ def run(main: Callable[[], Any]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _failures.clear()
     try:
+        arguments = distributed.join(sys.argv)
+        if arguments is None:
+            return
+        sys.argv[:] = arguments
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -49,8 +56,11 @@ def run(main: Callable[[], Any]) -> None:
         sys.exit(1)
     except Exception as error:
         _failures.append(error)
-    for failure in _failures:
-        _report(failure, full=full)
+    finally:
+        distributed.leave()
+    if any(not isinstance(failure, distributed.Elsewhere) for failure in _failures) and distributed.first_to_fail():
+        for failure in _failures:
+            _report(failure, full=full)
     if _failures:
         sys.exit(1)
 
@@ -132,6 +142,20 @@ def _nearest(word: str, choices: list[str]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+class Together(Callback):
+    """Under several processes, all write into one run directory and one of them speaks."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before each job."""
+        distributed.announce(config.hydra.runtime.output_dir)
+        if distributed.rank() == 0:
+            return
+        warnings.simplefilter("ignore")
+        for handler in logging.getLogger().handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.CRITICAL)
 
 
 class KeepGoing(Callback):

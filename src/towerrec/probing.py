@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import lightning as L
 
@@ -24,7 +26,14 @@ _STEPS = 50
 
 
 def best_scale(
-    make: Callable[[float], RetrievalModule], data: RetrievalDataModule, *, monitor: str, accelerator: str
+    make: Callable[[float], RetrievalModule],
+    data: RetrievalDataModule,
+    *,
+    monitor: str,
+    accelerator: str,
+    devices: int | str | list[int] = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
 ) -> float:
     """The scale of `SCALES` with the best validation figure after about fifty steps (whole epochs).
 
@@ -35,12 +44,16 @@ def best_scale(
         data: Its batches.
         monitor: Validation figure to compare, larger is better.
         accelerator: As of the trainer.
+        devices: As of the trainer: processes that train together find the same scale together.
+        num_nodes: As of the trainer.
+        strategy: As of the trainer.
     """
     found: dict[int, float] = {}
 
     def figure(place: int) -> float:
         if place not in found:
-            found[place] = _figure(make(SCALES[place]), data, monitor=monitor, accelerator=accelerator)
+            fitted = partial(_figure, accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+            found[place] = fitted(make(SCALES[place]), data, monitor=monitor)
         return found[place]
 
     best, step = _START, -1
@@ -53,15 +66,14 @@ def best_scale(
     return SCALES[best]
 
 
-def _figure(module: RetrievalModule, data: RetrievalDataModule, *, monitor: str, accelerator: str) -> float:
-    return float(_fit_of(module, data, accelerator=accelerator).callback_metrics[monitor])
+def _figure(module: RetrievalModule, data: RetrievalDataModule, *, monitor: str, **processes: Any) -> float:
+    return float(_fit_of(module, data, **processes).callback_metrics[monitor])
 
 
-def _fit_of(module: RetrievalModule, data: RetrievalDataModule, *, accelerator: str) -> L.Trainer:
-    """A short fit that validates once, at its end."""
+def _fit_of(module: RetrievalModule, data: RetrievalDataModule, **processes: Any) -> L.Trainer:
+    """A short fit that validates once, at its end; `processes` are the trainer's settings of that kind."""
     trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=1,
+        **processes,
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,

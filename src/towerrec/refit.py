@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from towerrec.checkpoint import num_epochs
 from towerrec.config import TrainConfig
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.run_directory import VALIDATED
@@ -35,7 +34,7 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
     # What the first fit settles in its config (batch size, scale of the cosine) is settled for the second.
     begun = replace(cfg, callbacks=_aside(cfg.callbacks), logger=_aside(cfg.logger))
     first = fit(begun, data, directory)
-    epochs = num_epochs(first.best)
+    epochs = first.best_epochs
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
     # Lightning would wait for a validation before it writes a checkpoint, and there is none.
@@ -47,6 +46,7 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
         second = fit(settled, joined, directory)
     return Fitted(
         best=second.best,
+        best_epochs=second.best_epochs,
         monitor=first.monitor,
         monitored=first.monitored,
         facts={

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from towerrec import comparing, freshness, judging, recommending
+from towerrec import comparing, distributed, freshness, judging, recommending
 from towerrec.choices import split_node
 from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, build, output_dir
 from towerrec.data.catalogue import load_catalogue, save_catalogue
@@ -83,7 +83,7 @@ def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
     if isinstance(cfg, TrainConfig):
         # Pieces of a batch are cut by the module, not by the loader.
         loader = {k: v for k, v in cfg.loader.__dict__.items() if v is not None and k != "micro_batch"}
-    return RetrievalDataModule(
+    data = RetrievalDataModule(
         source=build(cfg.data, "data"),
         cleaning=build(cfg.cleaning, "cleaning"),
         split=build(split_node(cfg.split, cfg.data), "split"),
@@ -94,3 +94,6 @@ def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
         seed=cfg.seed,
         **loader,
     )
+    # Of several processes one per disk prepares the log, the others open what it left.
+    distributed.in_turn("prepared", lambda: data.prepared)
+    return data

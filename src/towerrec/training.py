@@ -20,7 +20,9 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from towerrec import distributed
 from towerrec.callbacks import Throughput
+from towerrec.checkpoint import num_epochs
 from towerrec.choices import batch_size, loss_node, max_epochs, model_node, probes_scale, unit
 from towerrec.config import LoaderConfig, TrainConfig, build
 from towerrec.config_types import check_types
@@ -46,6 +48,8 @@ _NOISE = (
     "You have overridden `transfer_batch_to_device`.*",
     ".*does not have many workers.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
+    # Our figures are sums over all processes before they are logged.
+    ".*It is recommended to use `self.log\\(.*sync_dist=True.*",
 )
 
 
@@ -55,12 +59,14 @@ class Fitted:
 
     Attributes:
         best: The checkpoint to judge: the best on validation, or the last where nothing was validated.
+        best_epochs: Epochs it has seen.
         monitor: The validation figure that was watched, None where there was none.
         monitored: Its best value.
         facts: Plain builtins for `run.json`.
     """
 
     best: Path
+    best_epochs: int
     monitor: str | None
     monitored: float | None
     facts: dict[str, Any]
@@ -68,7 +74,8 @@ class Fitted:
 
 def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     """Train on a prepared log and leave `checkpoints/best.ckpt` and `checkpoints/last.ckpt` under `directory`."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     for text in _NOISE:
         warnings.filterwarnings("ignore", text)
     prepared = data.prepared
@@ -81,7 +88,8 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
         cfg.trainer["max_epochs"] = max_epochs(loader.unit)
     data.hparams.update(rows=loss.rows, batch_size=loader.batch_size, unit=loader.unit)
     validated = prepared.store.num_rows("val") > 0
-    if validated and probes_scale(cfg.model, loss) and cfg.trainer["devices"] in ("auto", 1, "1"):
+    cfg.trainer = _processes(cfg.trainer)
+    if validated and probes_scale(cfg.model, loss):
         cfg.model = {**cfg.model, "scale": _probed_scale(cfg, data, loss)}
     cfg.model = model_node(cfg.model, loss)
     check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
@@ -98,10 +106,14 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     if trainer.interrupted:
         raise KeyboardInterrupt
     saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
-    if saver is None or not Path(saver.best_model_path).is_file():
+    # Only the first process wrote it, perhaps on another node's disk.
+    seen = num_epochs(saver.best_model_path) if saver and trainer.is_global_zero and saver.best_model_path else None
+    seen = trainer.strategy.broadcast(seen)
+    if saver is None or seen is None:
         raise ValueError("no checkpoint was written: keep callbacks.checkpoint and train for at least one epoch")
     return Fitted(
         best=Path(saver.best_model_path),
+        best_epochs=seen,
         monitor=saver.monitor,
         monitored=None if saver.best_model_score is None else float(saver.best_model_score),
         facts={
@@ -151,7 +163,15 @@ def _probed_scale(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss) -> fl
         return _module(replace(cfg, model=model), data, copy.deepcopy(loss), validated=True)
 
     with _lightnings_words():
-        return best_scale(make, data, monitor=loss.monitor, accelerator=cfg.trainer["accelerator"])
+        return best_scale(
+            make,
+            data,
+            monitor=loss.monitor,
+            accelerator=cfg.trainer["accelerator"],
+            devices=cfg.trainer["devices"],
+            num_nodes=cfg.trainer["num_nodes"],
+            strategy=cfg.trainer["strategy"],
+        )
 
 
 def _log_settings(trainer: L.Trainer, module: RetrievalModule) -> None:
@@ -227,6 +247,15 @@ def resident(
         latest_history=latest,
         inverse=None if elementwise == "identity" else partial(invert, inverse_name=elementwise),
     )
+
+
+def _processes(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The config of the trainer with the processes that were started for it."""
+    job = distributed.job()
+    if job is None:
+        return trainer
+    devices, num_nodes = job.devices(trainer["devices"], trainer["num_nodes"])
+    return {**trainer, "devices": devices, "num_nodes": num_nodes}
 
 
 def _trainer(cfg: TrainConfig, callbacks: list[Callback], directory: Path) -> L.Trainer:

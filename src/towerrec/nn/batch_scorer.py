@@ -115,7 +115,7 @@ class BatchScorer:
         """Encode held-out rows, without negatives."""
         all_IV = None if self.profiles is None else self.encoder.catalogue()
         scored = _of_users(batch, self.encoder.of_users(batch, self.profiles, all_IV, whole=True))
-        scored.item_BV = self.encoder.of_rows(batch.item_idx, batch)
+        scored.item_KV, scored.place_B = self.encoder.of_rows(batch.item_idx, batch)
         return scored
 
     def user_vectors(
@@ -179,18 +179,17 @@ class BatchScorer:
             scored.label_B = torch.cat([batch.label, torch.zeros_like(weight)])
             scored.weight_B = torch.cat([batch.weight, weight])
         if all_IV is None or self.encoder.reads_item_context:
-            scored.item_BV = self.encoder.of_rows(scored.item_idx_B, batch)
+            scored.item_KV, scored.place_B = self.encoder.of_rows(scored.item_idx_B, batch)
         else:
-            scored.item_BV = all_IV.index_select(0, scored.item_idx_B)
+            scored.item_KV, scored.place_B = all_IV, scored.item_idx_B
 
     def _catalogue(self, scored: Scored, batch: Batch, all_IV: Tensor) -> None:
         scored.candidates = Candidates(all_IV, torch.arange(all_IV.shape[0], device=all_IV.device))
         in_context = self.encoder.reads_item_context
         if in_context:
-            scored.item_BV = self.encoder.of_rows(batch.item_idx, batch)
+            scored.item_KV, scored.place_B = self.encoder.of_rows(batch.item_idx, batch)
         else:
-            # Not all_IV[...]: the threads sum the gradient of that in any order.
-            scored.item_BV = all_IV.index_select(0, batch.item_idx)
+            scored.item_KV, scored.place_B = all_IV, batch.item_idx
         scored.positive_B = positive_mask(batch.label, self.positive)
         scored.in_context = in_context
 
@@ -238,17 +237,15 @@ class BatchScorer:
         row_idx = torch.cat([part[:rows] for part, rows in zip(idx_A.split(draws_W), rows_W, strict=True)])
         return all_V.index_select(0, place_C), idx_C, column_A, row_idx
 
-    def _candidates(
-        self, scored: Scored, batch: Batch, drawn: Tensor, *, exact: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _candidates(self, scored: Scored, batch: Batch, drawn: Tensor, *, exact: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors of the distinct items drawn, the items, and the place of every draw; fills in the rows' vectors."""
         if not self.encoder.reads_item_context:
             exact = exact or self.negatives.cache is not None
             item_CV, idx_C, column = self.encoder.distinct_items(drawn, exact=exact)
-            scored.item_BV = item_CV.index_select(0, column[: len(batch)])
+            scored.item_KV, scored.place_B = item_CV, column[: len(batch)]
             return item_CV, idx_C, column
-        vectors = self.encoder.of_rows(drawn, batch)
-        scored.item_BV = vectors[: len(batch)]
+        vectors, _ = self.encoder.of_rows(drawn, batch)
+        scored.item_KV = vectors[: len(batch)]
         idx_C, column = distinct(drawn, self.encoder.num_items)
         # The candidate takes the context of one of its draws.
         draw_C = torch.zeros_like(idx_C)
@@ -309,7 +306,7 @@ def _of_users(batch: Batch, users: Users) -> Scored:
         user_GV=users.vectors_GV,
         user_idx_G=users.idx_G,
         group_B=users.group_B,
-        item_BV=users.vectors_GV,
+        item_KV=users.vectors_GV,
         item_idx_B=batch.item_idx,
         label_B=batch.label,
         weight_B=batch.weight,
