@@ -42,7 +42,7 @@ def build(
     """Write the store and return the encoded tables and the data report."""
     clock = Clock()
     tables = source.read()
-    users, items = _collected(tables.users), _collected(tables.items)
+    users, items = collected(tables.users), collected(tables.items)
     frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items)
     clock.stage("read, clean, split, label")
     user_ids, item_ids = known_ids(USER_ID, frame[USER_ID], users), known_ids(ITEM_ID, frame[ITEM_ID], items)
@@ -80,17 +80,7 @@ def build(
         before=before,
     )
     clock.stage("features")
-    encoded.meta |= {
-        "data": tables.name,
-        "label": label.name,
-        "label_fitted": label_to_dict(label),
-        "split": split.name,
-        "positive": label.positive,
-        "binary": label.binary,
-        "inverse_name": label.inverse_name,
-        "candidates": split.candidates,
-        "fingerprint": key,
-    }
+    encoded.meta |= meta_of(tables, label=label, split=split, key=key)
     InteractionStore.write(
         store,
         split=log.split,
@@ -103,6 +93,21 @@ def build(
     report["features"] = {"used": [spec.name for spec in encoded.schema.features], "left_out": left_out}
     report["seconds"] = clock.seconds
     return encoded, report
+
+
+def meta_of(tables: Tables, *, label: Label, split: Split, key: str) -> dict[str, Any]:
+    """What the tables of this log say of how they were made (`EncodedTables.meta`)."""
+    return {
+        "data": tables.name,
+        "label": label.name,
+        "label_fitted": label_to_dict(label),
+        "split": split.name,
+        "positive": label.positive,
+        "binary": label.binary,
+        "inverse_name": label.inverse_name,
+        "candidates": split.candidates,
+        "fingerprint": key,
+    }
 
 
 def labelled(
@@ -175,7 +180,8 @@ class Clock:
         self._last = now
 
 
-def _collected(frame: pl.LazyFrame | None) -> pl.DataFrame | None:
+def collected(frame: pl.LazyFrame | None) -> pl.DataFrame | None:
+    """A side table in memory, where there is one."""
     return None if frame is None else frame.collect()
 
 

@@ -16,8 +16,10 @@ from towerrec.data.cache import cached
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.features import FeatureChoice
 from towerrec.data.labels import Label
+from towerrec.data.sources.interactions import Interactions
 from towerrec.data.splits import Split
 from towerrec.data.store import InteractionStore
+from towerrec.data.streamed import build_streamed
 from towerrec.data.tables import Source
 from towerrec.ragged import UserItems
 from towerrec.schema import fingerprint
@@ -95,7 +97,7 @@ def prepare(
     choice = FeatureChoice.from_plain(features)
     rules = cleaning or Cleaning()
     key = cache_key(source=source, cleaning=rules, split=split, label=label, features=features, choice=choice)
-    work = partial(build, key=key, source=source, cleaning=rules, split=split, label=label, choice=choice)
+    work = partial(_build, key=key, source=source, cleaning=rules, split=split, label=label, choice=choice)
     directory, from_cache = cached(Path(cache_dir), key, partial(_fill, work))
     tables = load_tables(directory)
     return Prepared(
@@ -137,6 +139,15 @@ def _stamp(path: Path) -> list[Any]:
         raise ValueError(f"{path}: there is no such file")
     stat = path.stat()
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _build(
+    store: Path, *, key: str, source: Source, cleaning: Cleaning, split: Split, label: Label, choice: FeatureChoice
+) -> tuple[EncodedTables, dict[str, Any]]:
+    """All at once, or in chunks where a log asks for it."""
+    streams = isinstance(source, Interactions) and source.streams()
+    how = partial(build_streamed, chunk_rows=source.chunk_rows) if streams else build
+    return how(store, key=key, source=source, cleaning=cleaning, split=split, label=label, choice=choice)
 
 
 def _fill(work: partial[tuple[EncodedTables, dict[str, Any]]], directory: Path) -> None:

@@ -45,14 +45,18 @@ class Split(Protocol):
 
 def finished(codes: Codes, name: str) -> pl.Series:
     """The codes as a series, once there is something to train on and something to judge by."""
-    counts = np.bincount(codes, minlength=4)
+    check_counts(np.bincount(codes, minlength=4), name)
+    return pl.Series(SPLIT, codes, dtype=pl.UInt8)
+
+
+def check_counts(counts: NDArray[np.int64], name: str) -> None:
+    """Refuse a split that leaves no training or no test rows, by its rows per code [4]."""
     for code, word in ((TRAIN, "train"), (TEST, "test")):
         if counts[code] == 0:
             raise ValueError(
                 f"split={name} leaves no {word} rows (train {counts[TRAIN]:,}, val {counts[VAL]:,}, "
                 f"test {counts[TEST]:,}, dropped {counts[DROPPED]:,}): change its settings"
             )
-    return pl.Series(SPLIT, codes, dtype=pl.UInt8)
 
 
 def check_candidates(candidates: str) -> str:

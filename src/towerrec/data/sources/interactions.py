@@ -1,7 +1,8 @@
-"""Anyone's own log: one file or one per split, with side tables of users and items."""
+"""Anyone's own log: one file or many, or some per split, with side tables of users and items."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,16 @@ import polars as pl
 
 from towerrec.data.columns import common_id_type, missing_column, whole_float_ids
 from towerrec.data.labels import LABEL_RAW
+from towerrec.data.memory import available_memory
+from towerrec.data.sources.partitions import files_of, memory_needed
 from towerrec.data.sources.scan import existing_file, is_empty, load, scan_file
 from towerrec.data.sources.side_tables import read_side
 from towerrec.data.sources.timestamps import SAMPLE_ROWS, timestamp_ms
 from towerrec.data.splits import TEST, TRAIN, VAL
 from towerrec.data.tables import Tables
 from towerrec.schema import ITEM_ID, SPLIT, TIMESTAMP_MS, USER_ID
+
+log = logging.getLogger(__name__)
 
 ROLES = ("user", "item", "label", "timestamp")
 CODES = {"train": TRAIN, "val": VAL, "test": TEST}
@@ -26,6 +31,9 @@ CANONICAL_TYPES = {"watch_ratio": pl.Float32}
 
 class Interactions:
     """CSV, TSV or Parquet with one row per interaction.
+
+    A log is a file, a directory (all tables in and below it), a pattern such as `log/day=*/*.parquet`, or a list of
+    these; files are read in the order of their paths, those of a list in its order.
 
     Args:
         interactions: The log, to be split; or give `train`, `val` and `test`.
@@ -42,6 +50,9 @@ class Interactions:
         timestamp_unit: s, ms, us or ns; null goes by the size of the numbers.
         null_values: Text that means «unknown» in CSV files.
         decimal_comma: Numbers are written `1,5`.
+        streaming: Prepare the log in chunks, so that it need not fit into memory (`streamed.build_streamed`); null:
+            where the memory that is free would not hold it. The result is the same.
+        chunk_rows: Rows of a chunk.
     """
 
     name = "interactions"
@@ -49,10 +60,10 @@ class Interactions:
     def __init__(
         self,
         *,
-        interactions: str | None = None,
-        train: str | None = None,
-        val: str | None = None,
-        test: str | None = None,
+        interactions: str | list[str] | None = None,
+        train: str | list[str] | None = None,
+        val: str | list[str] | None = None,
+        test: str | list[str] | None = None,
         users: str | list[str] | None = None,
         items: str | list[str] | None = None,
         separator: str | None = None,
@@ -62,13 +73,18 @@ class Interactions:
         timestamp_unit: str | None = None,
         null_values: list[str] | None = None,
         decimal_comma: bool = False,
+        streaming: bool | None = None,
+        chunk_rows: int = 1_000_000,
     ) -> None:
+        if chunk_rows < 1:
+            raise ValueError(f"data.chunk_rows must be at least 1, got {chunk_rows}")
         self.paths = _log_paths(interactions, {"train": train, "val": val, "test": test})
         self.side = {"users": _as_list(users), "items": _as_list(items)}
         self.separator, self.has_header = separator, has_header
         self.columns = _roles(columns)
         self.timezone, self.timestamp_unit = _zone(timezone), timestamp_unit
         self.null_values, self.decimal_comma = list(null_values or []), decimal_comma
+        self.streaming, self.chunk_rows = streaming, chunk_rows
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -86,13 +102,27 @@ class Interactions:
 
     def files(self) -> list[Path]:
         """The log and the side tables."""
-        logs = [existing_file(path, f"data.{word}") for word, path in self.paths.items()]
+        logs = [file for word, given in self.paths.items() for file in files_of(given, f"data.{word}")]
         return logs + [existing_file(path, f"data.{word}") for word, paths in self.side.items() for path in paths]
+
+    def streams(self) -> bool:
+        """Whether the log is prepared in chunks; one line says so where that was not asked for."""
+        if self.streaming is not None:
+            return self.streaming
+        logs = [file for word, given in self.paths.items() for file in files_of(given, f"data.{word}")]
+        needed, free = memory_needed(logs), available_memory()
+        if needed <= free:
+            return False
+        log.info(
+            f"the log would take about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free: "
+            f"preparing it in chunks of {self.chunk_rows:,} rows (data.streaming=false prevents that)"
+        )
+        return True
 
     def read(self) -> Tables:
         """The tables; every column of the log is kept under its own name besides the canonical ones."""
         self.files()
-        scanned = {word: self._scan(Path(path).expanduser(), word) for word, path in self.paths.items()}
+        scanned = {word: self._scan(word) for word in self.paths}
         user, item = str(self.columns["user"]), str(self.columns["item"])
         schemas = [frame.collect_schema() for frame in scanned.values()]
         types = {name: common_id_type([schema[name] for schema in schemas]) for name in (user, item)}
@@ -111,15 +141,21 @@ class Interactions:
             timezone=self.timezone,
         )
 
-    def _scan(self, path: Path, word: str) -> pl.LazyFrame:
-        frame = scan_file(
-            path,
+    def _scan(self, word: str) -> pl.LazyFrame:
+        path = self.paths[word]
+        read = partial(
+            scan_file,
             separator=self.separator,
             has_header=self.has_header,
             null_values=self.null_values,
             decimal_comma=self.decimal_comma,
         )
-        schema = frame.collect_schema()
+        frames = [read(file) for file in files_of(path, f"data.{word}")]
+        try:
+            frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
+            schema = frame.collect_schema()
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(f"the files of data.{word}={path} do not fit together: {error}") from error
         for role, name in self.columns.items():
             if name is not None and name not in schema:
                 raise ValueError(f"data.columns.{role}: {missing_column(name, schema.names(), str(path))}")
@@ -134,7 +170,7 @@ class Interactions:
                     f"{path}: data.columns.{role}={self.columns[role]}, but the file also has a column {canonical!r}, "
                     "which is the name this column gets: rename that column"
                 )
-        if is_empty(frame, path):
+        if is_empty(frame, str(path)):
             raise ValueError(f"data.{word}={path} holds a header but no rows")
         for role in ("user", "item"):
             frame = whole_float_ids(frame, str(self.columns[role]), frame.collect_schema(), str(path))
@@ -168,17 +204,19 @@ class Interactions:
 
     def _time(self, frame: pl.LazyFrame, name: str, word: str) -> pl.Expr:
         where = f"data.columns.timestamp={name} of {self.paths[word]}"
-        sample = load(frame.select(pl.col(name).drop_nulls().head(SAMPLE_ROWS)), self.paths[word])[name]
+        sample = load(frame.select(pl.col(name)).drop_nulls().head(SAMPLE_ROWS), str(self.paths[word]))[name]
         if sample.len() == 0:
             return pl.lit(None, dtype=pl.Int64).alias(TIMESTAMP_MS)
         return timestamp_ms(sample, timezone=self.timezone, unit=self.timestamp_unit, where=where)
 
 
-def _log_paths(interactions: str | None, parts: dict[str, str | None]) -> dict[str, str]:
+def _log_paths(
+    interactions: str | list[str] | None, parts: dict[str, str | list[str] | None]
+) -> dict[str, str | list[str]]:
     given = {word: path for word, path in parts.items() if path is not None}
     if (interactions is None) == (not given):
         raise ValueError(
-            "data=interactions needs either data.interactions=FILE (one log, to be split) or data.train=FILE and "
+            "data=interactions needs either data.interactions=FILE_OR_FOLDER (one log, to be split) or data.train=FILE and "
             f"data.test=FILE (data.val=FILE as well, best), got {'all at once' if given else 'neither'}"
         )
     if interactions is not None:
