@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import shutil
 import sys
 import traceback
 import warnings
@@ -19,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from towerrec import distributed
+from towerrec import distributed, sweeping
 
 _BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
@@ -118,6 +119,8 @@ def _plain(error: BaseException) -> str:
 
 def _no_such_choice(wanted: str, options: list[str]) -> str:
     group, _, choice = wanted.rpartition("/")
+    if (group, choice) == ("hydra/launcher", "joblib"):
+        return 'hydra/launcher=joblib runs jobs side by side with the library of that name: pip install -e ".[sweeps]"'
     if not options:
         return f"{group}={choice} is not known: there is no file {wanted}.yaml under conf/"
     return f"{group}={choice} is not known{_nearest(choice, options)}"
@@ -159,25 +162,78 @@ class Together(Callback):
 
 
 class KeepGoing(Callback):
-    """Keeps the error of a job for `run`, so that Hydra neither repeats it nor gives up the other jobs of a sweep."""
+    """Keeps the error of a job for `run`, so that Hydra neither repeats it nor gives up the other jobs of a sweep.
+
+    A launcher that runs jobs in other processes (`hydra/launcher=joblib`) would lose it: there it is said at once, and
+    noted in the job's directory.
+    """
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before each job."""
+        (Path(config.hydra.runtime.output_dir) / sweeping.FAILED).unlink(missing_ok=True)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Called by Hydra after each job."""
         error = job_return._return_value
-        # Other launchers run the job in another process, where keeping the error would lose it.
-        here = OmegaConf.select(config, "hydra.launcher._target_") == _BASIC_LAUNCHER
         swept = config.hydra.mode == RunMode.MULTIRUN
-        if job_return.status is not JobStatus.FAILED or not isinstance(error, Exception) or (swept and not here):
-            return
-        _into_log_file(error)
-        if swept and is_users(error):
-            said = " ".join(job_return.overrides or [])
-            print(f"job {config.hydra.job.num} failed ({said}): {message(error)}", file=sys.stderr)
-            place = config.hydra.runtime.output_dir
-            told = f"job {config.hydra.job.num} of the sweep failed, as said above and in {place}"
-            error = ValueError(told).with_traceback(error.__traceback__)
+        if job_return.status is JobStatus.FAILED and isinstance(error, Exception):
+            _into_log_file(error)
+            if swept:
+                _say(error, config, " ".join(job_return.overrides or []), here=not _side_by_side(config))
+            else:
+                _failures.append(error)
+            job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        if swept:
+            sweeping.let_go(error if isinstance(error, Exception) else None)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra after the last job."""
+        _failures.extend(_of_sweep(int(job.name), job) for job in sweeping.failed_jobs(Path(config.hydra.sweep.dir)))
+
+
+def _say(error: Exception, config: DictConfig, said: str, *, here: bool) -> None:
+    """Tell of a job that failed, at once, and once more when the sweep ends."""
+    number, place = config.hydra.job.num, Path(config.hydra.runtime.output_dir)
+    if is_users(error):
+        print(f"job {number} failed ({said}): {message(error)}", file=sys.stderr)
+        if here:
+            _failures.append(_of_sweep(number, place).with_traceback(error.__traceback__))
+    elif here:
         _failures.append(error)
-        job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+    else:
+        print(f"job {number} failed ({said}):\n{''.join(traceback.format_exception(error))}", file=sys.stderr)
+    if not here:
+        sweeping.note_failure(place, message(error))
+
+
+def _of_sweep(number: int, place: Path) -> ValueError:
+    return ValueError(f"job {number} of the sweep failed, as said above and in {place}")
+
+
+def _side_by_side(config: DictConfig) -> bool:
+    """Whether jobs run in other processes than this one started in."""
+    return bool(OmegaConf.select(config, "hydra.launcher._target_") != _BASIC_LAUNCHER)
+
+
+class SideBySide(Callback):
+    """Gives the jobs of a parallel sweep their share of the machine (`towerrec.sweeping`)."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before the first job, in the process that starts the sweep."""
+        if _side_by_side(config):
+            sweeping.share_cores(int(OmegaConf.select(config, "hydra.launcher.n_jobs") or -1))
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before each job, in the process that runs it."""
+        trainer = OmegaConf.select(config, "trainer")
+        if config.hydra.mode == RunMode.MULTIRUN and _side_by_side(config) and trainer is not None:
+            devices = trainer.devices if isinstance(trainer.devices, int) else 1
+            on_cpu, listed = trainer.accelerator == "cpu", OmegaConf.is_list(trainer.devices)
+            sweeping.take_gpus(Path(config.hydra.sweep.dir), 0 if on_cpu or listed else devices)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra after the last job."""
+        shutil.rmtree(Path(config.hydra.sweep.dir) / sweeping.SLOTS, ignore_errors=True)
 
 
 def _into_log_file(error: Exception) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 MANIFEST = "complete.json"
 _SAMPLE = 1 << 16
@@ -30,8 +34,44 @@ def cached(cache_dir: Path, key: str, build: Callable[[Path], None]) -> tuple[Pa
     final = cache_dir / key
     if is_complete(final):
         return final, True
-    write_directory(final, build)
+    with alone(final):
+        # Whoever had to wait finds it built.
+        if is_complete(final):
+            return final, True
+        write_directory(final, build)
     return final, False
+
+
+@contextmanager
+def alone(final: Path) -> Iterator[None]:
+    """One process at a time makes what is to lie at `final`; the others wait here.
+
+    Raises:
+        OSError: The lock cannot be written beside it.
+    """
+    path = final.parent / f".lock-{final.name}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(path)
+    except OSError as error:
+        raise _readable(error, final) from error
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> TextIO:
+    """The file, locked until it is closed or the process ends, however it ends."""
+    while True:
+        lock = path.open("w", encoding="utf-8")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            # Otherwise it was removed while we waited, and guards nothing any more.
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+        lock.close()
 
 
 def write_directory(final: Path, build: Callable[[Path], None]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from tqdm import tqdm
 
+from towerrec.data.cache import alone
 from towerrec.data.columns import missing_column
 from towerrec.data.sources.kuairec import KuaiRec
 from towerrec.data.sources.simulator import simulate
@@ -52,7 +53,9 @@ class Demo:
     def files(self) -> list[Path]:
         """The csv files, simulated first where they are not there yet."""
         if not (self.folder / "data").is_dir():
-            self._simulate()
+            with alone(self.folder):
+                if not (self.folder / "data").is_dir():
+                    self._simulate()
         return self._files.files()
 
     def read(self) -> Tables:
@@ -71,13 +74,8 @@ class Demo:
 
             try:
                 simulate(self.folder, scale=self.scale, seed=self.seed, progress=show)
-            except (OSError, ValueError) as error:
-                # Another process may have finished the same log in the meantime: equal seeds give equal files.
-                if (self.folder / "data").is_dir():
-                    return
-                if isinstance(error, OSError):
-                    raise OSError(
-                        f"could not write the simulated log to {self.folder} ({error.strerror or error}): make room "
-                        "there or choose another place with paths.data_dir=DIR"
-                    ) from error
-                raise
+            except OSError as error:
+                raise OSError(
+                    f"could not write the simulated log to {self.folder} ({error.strerror or error}): make room "
+                    "there or choose another place with paths.data_dir=DIR"
+                ) from error
