@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning as L
-import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
@@ -76,14 +75,13 @@ class ShardedTables(DDPStrategy):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """State with whole tables, as `lightning_module_state_dict`."""
-        packed = super().optimizer_state(optimizer)
-        shards = self._shards_by_place(optimizer)
-        for place, state in packed["state"].items():
-            if place in shards:
-                packed["state"][place] = {
-                    key: self._whole(shards[place], v) if _is_block(v, shards[place]) else v for key, v in state.items()
-                }
-        return packed
+        packed: dict[str, Any] = super().optimizer_state(optimizer)
+        states = dict(packed["state"])
+        for place, shard in self._shards_by_place(optimizer).items():
+            if place in states:  # before the first step there is none
+                own = states[place].items()
+                states[place] = {k: self._whole(shard, v) if _is_block(v, shard) else v for k, v in own}
+        return {**packed, "state": states}
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
         state = dict(checkpoint["state_dict"])
@@ -111,7 +109,7 @@ class ShardedTables(DDPStrategy):
             tower.keep(shard)
             self._shards |= {f"{name}.{table}": shard for table, _ in _tables(tower)}
         # DDP reads the names of what it must neither send from the first process nor average.
-        module._ddp_params_and_buffers_to_ignore = list(self._shards)
+        module._ddp_params_and_buffers_to_ignore = list(self._shards)  # type: ignore[assignment]
         rows = ", ".join(f"{name} {shard.end - shard.first:,}" for name, shard in self._shards.items())
         log.info(f"sharded over {self.world_size} processes, rows in this one: {rows}")
 
@@ -152,7 +150,7 @@ def check_shardable(
             f"trainer=sharded: no id table has trainer.strategy.min_rows={min_rows} rows, the largest has {largest}: "
             "choose trainer=ddp, where every process keeps whole tables, or a smaller number"
         )
-    for wrong, text in _obstacles(module, towers, strategy.lightning_module.trainer):
+    for wrong, text in _obstacles(module, towers, module.trainer):
         if wrong:
             raise ValueError(f"trainer=sharded: {text}")
 
@@ -194,7 +192,8 @@ def _obstacles(module: RetrievalModule, towers: Mapping[str, Tower], trainer: L.
     )
     yield (
         trainer.precision == "16-mixed",
-        "16-mixed skips steps whose gradient overflows, and processes would disagree: choose trainer.precision=bf16-mixed",
+        "16-mixed skips steps whose gradient overflows, and processes would disagree: choose "
+        "trainer.precision=bf16-mixed",
     )
 
 

@@ -76,7 +76,12 @@ class RowShard:
         block_LW = block if block.ndim == 2 else block[:, None]
         width = block_LW.shape[1]
         table_NW = DTensor.from_local(
-            block_LW, self.mesh, [Shard(0)], run_check=False, shape=torch.Size((self.num_rows, width)), stride=(width, 1)
+            block_LW,
+            self.mesh,
+            [Shard(0)],
+            run_check=False,
+            shape=torch.Size((self.num_rows, width)),
+            stride=(width, 1),
         )
         found = F.embedding(everybodys, table_NW)
         assert isinstance(found, DTensor)
