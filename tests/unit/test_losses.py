@@ -58,7 +58,7 @@ class Case:
             user_GV=self.user_vectors[user_idx],
             user_idx_G=user_idx,
             group_B=group,
-            item_BV=self.item_vectors[self.item],
+            item_KV=self.item_vectors[self.item],
             item_idx_B=self.item,
             label_B=self.label,
             weight_B=self.weight,
@@ -204,7 +204,7 @@ def pairs_of(case: Case, weight: Tensor) -> Scored:
     scored = case.scored()
     negative = torch.stack([(case.item + 1) % NUM_ITEMS, (case.item + 2) % NUM_ITEMS], 1)
     scored.group_B = torch.cat([scored.group_B, scored.group_B.repeat_interleave(2)])
-    scored.item_BV = case.item_vectors[torch.cat([case.item, negative.reshape(-1)])]
+    scored.item_KV = case.item_vectors[torch.cat([case.item, negative.reshape(-1)])]
     scored.label_B = torch.cat([case.label, torch.zeros(48)])
     scored.weight_B = torch.cat([case.weight, weight])
     return scored

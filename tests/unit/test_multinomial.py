@@ -38,7 +38,7 @@ def scored_of(*, profile: bool = True, seed: int = 0) -> Scored:
         user_GV=user_GV,
         user_idx_G=torch.arange(3),
         group_B=group_B,
-        item_BV=item_IV[item_B],
+        item_KV=item_IV[item_B],
         item_idx_B=item_B,
         label_B=torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0]),
         weight_B=torch.tensor([1.0, 2.0, 0.5, 1.0, 3.0]),
@@ -83,7 +83,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition(profile: bool, te
 def in_context(scored: Scored) -> Scored:
     """The rows' items in a context of their own, no longer what they are among the candidates."""
     draw = torch.Generator().manual_seed(1)
-    return replace(scored, item_BV=torch.randn(5, 4, generator=draw, requires_grad=True), in_context=True)
+    return replace(scored, item_KV=torch.randn(5, 4, generator=draw, requires_grad=True), in_context=True)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
@@ -95,13 +95,13 @@ def test_an_item_in_a_context_competes_in_the_place_of_itself(temperature: float
     for row in range(5):
         group, item = int(scored.group_B[row]), int(scored.item_idx_B[row])
         item_IV = scored.candidates.vectors_CV.clone()
-        item_IV[item] = scored.item_BV[row]
+        item_IV[item] = scored.item_KV[row]
         masked = scored.profile.item_P[scored.profile.group_P == group]
         scores_I = (item_IV @ scored.user_GV[group] / temperature).index_fill(0, masked, -torch.inf)
         weight = float(scored.weight_B[row]) * (1.0 if scored.positive_B[row] else 0.5)
         total, weights = total - weight * torch.log_softmax(scores_I, 0)[item], weights + weight
     torch.testing.assert_close(got, total / weights)
-    inputs = [scored.user_GV, scored.candidates.vectors_CV, scored.item_BV]
+    inputs = [scored.user_GV, scored.candidates.vectors_CV, scored.item_KV]
     grads = [torch.autograd.grad(value, inputs, retain_graph=True) for value in (got, total / weights)]
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
@@ -111,11 +111,11 @@ def test_a_context_that_is_known_gives_no_endless_reward():
     scored = in_context(scored_of(profile=False))
     assert scored.candidates is not None
     for factor in (0.0, 10.0, 1e4):
-        far = replace(scored, item_BV=scored.user_GV[scored.group_B] * factor)
+        far = replace(scored, item_KV=scored.user_GV[scored.group_B] * factor)
         assert 0.0 <= float(Multinomial()(far, NOBODY).detach()) < 10.0
     # An item that is all there is leaves no others, and no gradient that is not finite.
     certain = replace(scored, candidates=Candidates(scored.candidates.vectors_CV * 1e3, torch.arange(5)))
-    grads = torch.autograd.grad(Multinomial()(certain, NOBODY), [scored.user_GV, scored.item_BV])
+    grads = torch.autograd.grad(Multinomial()(certain, NOBODY), [scored.user_GV, scored.item_KV])
     assert all(grad.isfinite().all() for grad in grads)
 
 
@@ -123,7 +123,7 @@ def test_a_weight_of_zero_reads_positives_alone():
     scored = scored_of()
     assert Multinomial(shown_weight=0.0).rows == "positives" and Multinomial(shown_weight=0.1).rows == "all"
     keep = [0, 2, 4]
-    only = {name: getattr(scored, name)[keep] for name in ("group_B", "item_BV", "item_idx_B", "label_B", "weight_B")}
+    only = {name: getattr(scored, name)[keep] for name in ("group_B", "item_KV", "item_idx_B", "label_B", "weight_B")}
     positives = Scored(
         user_GV=scored.user_GV,
         user_idx_G=scored.user_idx_G,

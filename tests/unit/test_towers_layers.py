@@ -185,7 +185,7 @@ def hidden_columns(share: float) -> dict[str, Tensor]:
     return {
         "tab": seen.index[3][:, 0] - encoder.offsets["tab"],
         "city": seen.index[2][:, 0] - encoder.offsets["city"],
-        "tags": seen.lists["tags"],
+        "tags": seen.lists["tags"].padded,
         "age": seen.dense_NX[:, :2],
         "text": seen.dense_NX[:, 2:],
     }

@@ -10,7 +10,7 @@ from planted import NUM_ITEMS, NUM_USERS, schema_of, tables_of
 
 from towerrec.nn.batch_scorer import BatchScorer
 from towerrec.nn.cross import STRUCTURES
-from towerrec.nn.embedding import pooled
+from towerrec.nn.lookup import Lists, pooled
 from towerrec.nn.history_encoders import ENCODERS
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss
 from towerrec.nn.negatives import Negatives, NoNegatives, Uniform
@@ -111,7 +111,7 @@ def test_evaluating_distinct_rows_equals_evaluating_every_row(loss: Loss, contex
 
 def test_padding_never_contributes_and_pooling_is_what_it_says():
     table = torch.tensor([[100.0, 100.0], [1.0, 2.0], [3.0, 6.0]])
-    lists = torch.tensor([[1, 2, 0], [2, 0, 0], [0, 0, 0]])
+    lists = Lists.of(torch.tensor([[1, 2, 0], [2, 0, 0], [0, 0, 0]]))
     total = torch.tensor([[4.0, 8.0], [3.0, 6.0], [0.0, 0.0]])
     torch.testing.assert_close(pooled(table, lists, "sum"), total)
     torch.testing.assert_close(pooled(table, lists, "mean"), total / torch.tensor([[2.0], [1.0], [1.0]]))

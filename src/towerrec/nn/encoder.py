@@ -23,6 +23,9 @@ from towerrec.schema import FIRST, Batch, FeatureTable
 # On an accelerator a table of up to this many times the batch is encoded whole: that needs no distinct rows, whose
 # number the host would have to wait for.
 _WHOLE_TABLE = 4
+# On a CPU it is where at least this share of its rows is in the batch: the gradients of its embeddings are then sums
+# whose terms are known (`nn.lookup`).
+_NEARLY_ALL = 0.7
 
 
 @dataclass
@@ -72,6 +75,8 @@ class TableEncoder:
         self.model, self.micro_batch = model, micro_batch
         self.users = model.pack("user", users)
         self.items = model.pack("item", items)
+        # Batch norm takes its statistics over the rows of a batch: on a CPU no others are encoded with them.
+        self._nearly_all = 1.0 if any(isinstance(m, _BatchNorm) for m in model.modules()) else _NEARLY_ALL
 
     def to(self, device: torch.device) -> None:
         """Move the tables (not the model)."""
@@ -108,7 +113,7 @@ class TableEncoder:
         if model.user_tower.reads_context or model.reads_history:
 
             def encode(piece: slice) -> Tensor:
-                rows = _rows(batch.user_idx[piece], self.users.num_rows)
+                rows = self._rows(batch.user_idx[piece], self.users)
                 return model.user_vectors(
                     _gather(self.users, rows),
                     context=_cut(batch.user_context, piece),
@@ -118,7 +123,7 @@ class TableEncoder:
 
             vectors = self._in_pieces(encode, len(batch))
             return Users(vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device))
-        rows = _rows(batch.user_idx, self.users.num_rows)
+        rows = self._rows(batch.user_idx, self.users)
         vectors = self._in_pieces(lambda piece: model.user_vectors(_piece(self.users, rows, piece)), len(rows.idx_G))
         return Users(vectors, rows.idx_G, rows.group_B)
 
@@ -138,23 +143,25 @@ class TableEncoder:
         each = torch.arange(len(batch), device=vectors.device)
         return Users(vectors, batch.user_idx, each, profile.read_by(user_B))
 
-    def of_rows(self, item_idx_K: Tensor, batch: Batch) -> Tensor:
-        """Vectors [K, V] of the batch's items in their contexts, and of further ones behind them, which have none."""
+    def of_rows(self, item_idx_K: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The batch's items in their contexts, and further ones behind them, which have none: vectors, and where each
+        element finds its own among them [K] (None: one each, in their order)."""
         if not self.reads_item_context:
-            return self.of_items(item_idx_K)
+            rows = self._rows(item_idx_K, self.items)
+            return self._of_items(rows), rows.group_B
 
         def encode(piece: slice) -> Tensor:
-            rows = _rows(batch.item_idx[piece], self.num_items)
+            rows = self._rows(batch.item_idx[piece], self.items)
             context = _cut(batch.item_context, piece)
             return self.model.item_vectors(_gather(self.items, rows), context=context, at_R=rows.group_B)
 
         vectors = self._in_pieces(encode, len(batch))
         sampled = item_idx_K[len(batch) :]
-        return vectors if len(sampled) == 0 else torch.cat([vectors, self.of_items(sampled)])
+        return (vectors if len(sampled) == 0 else torch.cat([vectors, self.of_items(sampled)])), None
 
     def of_items(self, item_idx_K: Tensor) -> Tensor:
         """Vectors [K, V] of items without a context."""
-        rows = _rows(item_idx_K, self.num_items)
+        rows = self._rows(item_idx_K, self.items)
         return self._of_items(rows).index_select(0, rows.group_B)
 
     def distinct_items(self, item_idx_K: Tensor, *, exact: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -165,7 +172,7 @@ class TableEncoder:
         if exact:
             rows = _Rows(*distinct(item_idx_K, self.num_items), whole=False)
         else:
-            rows = _rows(item_idx_K, self.num_items, unique=True)
+            rows = self._rows(item_idx_K, self.items, unique=True)
         return self._of_items(rows), rows.idx_G, rows.group_B
 
     def catalogue(self, context: Mapping[str, Tensor] | None = None, *, chunk: int = 65536) -> Tensor:
@@ -177,8 +184,23 @@ class TableEncoder:
 
         if self.micro_batch is not None and torch.is_grad_enabled():
             return self._in_pieces(encode, self.num_items)
+        if context is None and torch.is_grad_enabled():
+            return self.model.item_vectors(self.items)
         starts = range(0, self.num_items, chunk)
         return torch.cat([encode(slice(start, start + chunk)) for start in starts])
+
+    def _rows(self, idx_B: Tensor, table: PackedFeatures, *, unique: bool = False) -> _Rows:
+        """What to encode of a table for the elements of a batch; `unique`: on a CPU exactly the distinct ones."""
+        num_rows, device = table.num_rows, idx_B.device
+        if device.type != "cpu":
+            if num_rows <= _WHOLE_TABLE * idx_B.shape[0]:
+                return _Rows(torch.arange(num_rows, device=device), idx_B, whole=True)
+            if not unique:
+                return _Rows(idx_B, torch.arange(idx_B.shape[0], device=device), whole=False)
+        idx_G, group_B = distinct(idx_B, num_rows)
+        if not unique and len(idx_G) >= self._nearly_all * num_rows:
+            return _Rows(torch.arange(num_rows), idx_B, whole=True)
+        return _Rows(idx_G, group_B, whole=False)
 
     def _of_items(self, rows: _Rows) -> Tensor:
         return self._in_pieces(lambda p: self.model.item_vectors(_piece(self.items, rows, p)), len(rows.idx_G))
@@ -199,15 +221,6 @@ class _Rows:
     idx_G: Tensor
     group_B: Tensor
     whole: bool
-
-
-def _rows(idx_B: Tensor, num_rows: int, *, unique: bool = False) -> _Rows:
-    if idx_B.device.type != "cpu":
-        if num_rows <= _WHOLE_TABLE * idx_B.shape[0]:
-            return _Rows(torch.arange(num_rows, device=idx_B.device), idx_B, whole=True)
-        if not unique:
-            return _Rows(idx_B, torch.arange(idx_B.shape[0], device=idx_B.device), whole=False)
-    return _Rows(*distinct(idx_B, num_rows), whole=False)
 
 
 def _gather(table: PackedFeatures, rows: _Rows) -> PackedFeatures:

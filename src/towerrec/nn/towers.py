@@ -191,11 +191,15 @@ class Tower(nn.Module):
     def _of_inputs(self, input_RE: Tensor) -> tuple[Tensor, Tensor | None]:
         """Vectors [R, D] and biases [R] of the encoded features."""
         assert self.layers is not None and self.output is not None
-        out = self.output(self.layers(input_RE))
-        vector_RD = out[:, : self.embedding_dim]
+        vector_RD = self.output(self.layers(input_RE))
+        bias_R: Tensor | None = None
+        if self.bias:
+            # Split: the gradients of two slices would each fill a whole matrix.
+            vector_RD, bias_R1 = vector_RD.split([self.embedding_dim, 1], dim=1)
+            bias_R = bias_R1[:, 0]
         if self.output_activation is not None:
             vector_RD = self.output_activation(vector_RD)
-        return vector_RD, out[:, -1] if self.bias else None
+        return vector_RD, bias_R
 
     def _of_ids(self, id_R: Tensor, *, has_unknown: bool) -> tuple[Tensor, Tensor | None]:
         """Vectors and biases [R] of ids; in training some are unknown, and no gradient reaches those that are."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -238,7 +239,7 @@ class TwoTower(nn.Module):
         if side == "item" and history is not None and history.shared and table.num_rows >= self.schema.num_items:
             assert packed.id_N is not None
             history.learn_ids(packed.id_N)
-        return packed
+        return replace(packed, constant=True)
 
     def user_vectors(
         self,

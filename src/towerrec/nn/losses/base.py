@@ -3,7 +3,8 @@
 Every reduction is the mean over the rows of the batch, weighted by the rows' weights; where processes share a batch, over
 the rows of all of them.
 
-Shape letters: B rows, G groups (distinct users, or rows), V width of the vectors.
+Shape letters: B rows, G groups (distinct users, or rows), K items encoded (distinct ones, or one per row), V width of
+the vectors.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from towerrec.nn.negatives import Candidates, KnownPairs
+from towerrec.nn.pairs import pair_scores
 from towerrec.nn.peers import ALONE, Peers
 from towerrec.nn.profile import Profile
 
@@ -30,7 +32,8 @@ class Scored:
         user_GV: Vectors of the groups: distinct users, or one per row where the row has a context or a history.
         user_idx_G: Their users.
         group_B: Group of every row.
-        item_BV: Vector of every row's item.
+        item_KV: Vectors of the rows' items.
+        place_B: Which of them is that of every row; None: there is one per row, in their order.
         item_idx_B: That item.
         label_B: Label of every row.
         weight_B: Weight of every row.
@@ -48,11 +51,12 @@ class Scored:
     user_GV: Tensor
     user_idx_G: Tensor
     group_B: Tensor
-    item_BV: Tensor
+    item_KV: Tensor
     item_idx_B: Tensor
     label_B: Tensor
     weight_B: Tensor
     num_rows: int
+    place_B: Tensor | None = None
     candidates: Candidates | None = None
     scale: Tensor | None = None
     shift: Tensor | None = None
@@ -65,7 +69,7 @@ class Scored:
     @property
     def score_B(self) -> Tensor:
         """Dot products of the rows, calibrated where a calibration is given."""
-        score_B = (self.user_GV.index_select(0, self.group_B) * self.item_BV).sum(1)
+        score_B = pair_scores(self.user_GV, self.item_KV, self.group_B, self.place_B)
         if self.scale is not None:
             score_B = score_B * self.scale
         return score_B if self.shift is None else score_B + self.shift

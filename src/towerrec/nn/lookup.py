@@ -1,0 +1,164 @@
+"""Embeddings read by values that never change: the features of all users or all items.
+
+Which places read a row of an embedding table is then known once and for all, and the gradient of the row is the sum
+over them: one pass in a fixed order, where adding up row by row what is scattered takes five times as long on a CPU
+(and needs atomic additions, in any order, on a GPU).
+
+Shape letters: K places that read a row, V rows of an embedding table, W width, N lists, P values of all lists, R lists
+that are picked, L values of the longest list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch import device as Device
+from torch.autograd.function import once_differentiable
+
+from towerrec.ragged import UserItems
+from towerrec.schema import PAD
+
+
+@dataclass
+class Readers:
+    """Who reads each row of an embedding table: `reader_K[first_V[v] : first_V[v + 1]]`, ascending."""
+
+    reader_K: Tensor
+    first_V: Tensor
+
+    @classmethod
+    def of(cls, index_K: Tensor, num_rows: int, *, reader_K: Tensor | None = None) -> Readers:
+        """Of a table with `num_rows`, of which place k reads row `index_K[k]` for `reader_K[k]` (None: for k)."""
+        order_K = torch.argsort(index_K, stable=True)
+        count_V = torch.bincount(index_K, minlength=num_rows)
+        return cls(order_K if reader_K is None else reader_K[order_K], torch.cumsum(count_V, 0) - count_V)
+
+    def summed(self, grad: Tensor) -> Tensor:
+        """Gradient [V, W] of the table, from that of its readers."""
+        return F.embedding_bag(self.reader_K, grad.contiguous(), self.first_V, mode="sum")
+
+
+class _Read(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table_VW: Tensor, index_K: Tensor, readers: Readers) -> Tensor:
+        ctx.readers = readers
+        return table_VW.index_select(0, index_K)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_KW: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.readers.summed(grad_KW), None, None
+
+
+def read(table_VW: Tensor, index_K: Tensor, readers: Readers | None = None) -> Tensor:
+    """Rows `index_K` of an embedding table [K, W]; `readers` are those of `index_K`, where they are known."""
+    if readers is None:
+        # index_select: its backward adds rows several times faster on a CPU than that of F.embedding.
+        return table_VW.index_select(0, index_K)
+    rows_KW: Tensor = _Read.apply(table_VW, index_K, readers)
+    return rows_KW
+
+
+@dataclass
+class Lists:
+    """Values of a list feature without their padding: `value_P[first_N[n] : first_N[n + 1]]`, int64.
+
+    `kept_N1` is 0 where a list is hidden, and `width` bounds the length.
+    """
+
+    value_P: Tensor
+    first_N: Tensor
+    count_N: Tensor
+    width: int
+    kept_N1: Tensor | None = None
+    _readers: Readers | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, list_NL: Tensor) -> Lists:
+        """Of lists padded with `PAD`, wherever it stands."""
+        filled_NL = list_NL != PAD
+        count_N = filled_NL.sum(1)
+        return cls(list_NL[filled_NL].long(), torch.cumsum(count_N, 0) - count_N, count_N, list_NL.shape[1])
+
+    @property
+    def padded(self) -> Tensor:
+        """The lists with padding behind them [N, L]; a hidden one is empty."""
+        place_L = torch.arange(self.width, device=self.count_N.device)
+        filled_NL = place_L < self.count_N[:, None]
+        if self.kept_N1 is not None:
+            filled_NL &= self.kept_N1.bool()
+        if len(self.value_P) == 0:
+            return torch.full_like(filled_NL, PAD, dtype=torch.int64)
+        place_NL = (self.first_N[:, None] + place_L).clamp(max=len(self.value_P) - 1)
+        return self.value_P[place_NL].masked_fill(~filled_NL, PAD)
+
+    def hidden(self, hidden_N1: Tensor) -> Lists:
+        """The same lists, some of them empty."""
+        return replace(self, kept_N1=(~hidden_N1).float(), _readers=None)
+
+    def gather(self, idx_R: Tensor) -> Lists:
+        """Lists `idx_R`."""
+        first_R, count_R = self.first_N.index_select(0, idx_R), self.count_N.index_select(0, idx_R)
+        if self.value_P.device.type != "cpu":
+            # Equally many values a list, most of them padding: the host would wait for their number.
+            picked = Lists(self.value_P, first_R, count_R, self.width)
+            start_R = torch.arange(len(idx_R), device=idx_R.device) * self.width
+            return Lists(picked.padded.reshape(-1), start_R, count_R, self.width)
+        lists = UserItems(torch.cat([self.first_N, self.first_N.new_tensor([len(self.value_P)])]), self.value_P, 0)
+        _, value_P, _ = lists.pairs_of(idx_R)
+        return Lists(value_P, torch.cumsum(count_R, 0) - count_R, count_R, self.width)
+
+    def readers(self, num_rows: int) -> Readers:
+        """Which lists hold each value below `num_rows`; found once."""
+        if self._readers is None:
+            row_P = torch.repeat_interleave(
+                torch.arange(len(self.count_N), device=self.count_N.device), self.count_N, output_size=len(self.value_P)
+            )
+            self._readers = Readers.of(self.value_P, num_rows, reader_K=row_P)
+        return self._readers
+
+    def to(self, device: Device | str) -> Lists:
+        assert self.kept_N1 is None, "what is hidden is hidden for a batch"
+        return Lists(self.value_P.to(device), self.first_N.to(device), self.count_N.to(device), self.width)
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table_VW: Tensor, lists: Lists, readers: Readers | None) -> Tensor:
+        ctx.lists, ctx.readers, ctx.num_rows = lists, readers, table_VW.shape[0]
+        return F.embedding_bag(lists.value_P, table_VW, lists.first_N, mode="sum")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_NW: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.readers is not None:
+            return ctx.readers.summed(grad_NW), None, None
+        lists: Lists = ctx.lists
+        row_P = torch.repeat_interleave(torch.arange(len(lists.count_N)), lists.count_N, output_size=len(lists.value_P))
+        grad_VW = grad_NW.new_zeros(ctx.num_rows, grad_NW.shape[1])
+        return grad_VW.index_add_(0, lists.value_P, grad_NW.index_select(0, row_P)), None, None
+
+
+def pooled(table_VW: Tensor, lists: Lists, pooling: str, *, constant: bool = False) -> Tensor:
+    """Embeddings of lists [N, W]; padding never contributes, an empty list is zero.
+
+    Args:
+        table_VW: Embedding table.
+        lists: Of values below V.
+        pooling: `mean`, `sum`, or `sqrt` (sum over root of the length).
+        constant: Whether the same lists will be pooled again in every step.
+    """
+    if constant or lists.value_P.device.type == "cpu":
+        total_NW = _Sums.apply(table_VW, lists, lists.readers(table_VW.shape[0]) if constant else None)
+    else:
+        total_NW = F.embedding_bag(lists.value_P, table_VW, lists.first_N, mode="sum", padding_idx=PAD)
+    factor_N1 = lists.kept_N1
+    if pooling != "sum":
+        length_N1 = lists.count_N[:, None].clamp(min=1).to(total_NW.dtype)
+        own_N1 = length_N1.reciprocal() if pooling == "mean" else length_N1.rsqrt()
+        factor_N1 = own_N1 if factor_N1 is None else factor_N1 * own_N1
+    return total_NW if factor_N1 is None else total_NW * factor_N1

@@ -1,0 +1,92 @@
+"""Scores of rows: the dot products of their users and items, from the vectors of distinct users and items.
+
+Shape letters: B rows, b rows at once, G users, K items, V width of the vectors, N rows of either table.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Rows whose vectors are at hand at once: they stay in the cache, and nothing of width V is ever written for all rows.
+_CHUNK = 2048
+# From so many elements on torch sorts whole numbers by their digits, many times faster.
+_RADIX_SORT = 1 << 15
+
+
+class _PairScores(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, user_GV: Tensor, item_KV: Tensor, group_B: Tensor, place_B: Tensor) -> Tensor:
+        ctx.save_for_backward(user_GV, item_KV, group_B, place_B)
+        score_B = user_GV.new_empty(group_B.shape[0])
+        for start in range(0, group_B.shape[0], _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            product_bV = user_GV.index_select(0, group_B[rows])
+            product_bV.mul_(item_KV.index_select(0, place_B[rows]))
+            torch.sum(product_bV, 1, out=score_B[rows])
+        return score_B
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
+        user_GV, item_KV, group_B, place_B = ctx.saved_tensors
+        wants_user, wants_item = ctx.needs_input_grad[:2]
+        if 2 * group_B.shape[0] < _RADIX_SORT:
+            user = _added(user_GV, group_B, item_KV, place_B, grad_B) if wants_user else None
+            return user, _added(item_KV, place_B, user_GV, group_B, grad_B) if wants_item else None, None, None
+        num_users, num_rows = user_GV.shape[0], group_B.shape[0]
+        # One sort for both sides: the rows by user, then the rows by item.
+        order = torch.sort(torch.cat([group_B, place_B + num_users]).int(), stable=True).indices
+        by_user_B, by_item_B = order[:num_rows], order[num_rows:] - num_rows
+        user = _summed(user_GV, group_B, item_KV, place_B, grad_B, by_user_B) if wants_user else None
+        return user, _summed(item_KV, place_B, user_GV, group_B, grad_B, by_item_B) if wants_item else None, None, None
+
+
+def _added(table_NV: Tensor, at_B: Tensor, other_NV: Tensor, other_B: Tensor, grad_B: Tensor) -> Tensor:
+    """Gradient of one side: the vectors of the other, times the gradients of the scores, added to their rows."""
+    total_NV = torch.zeros_like(table_NV)
+    for start in range(0, at_B.shape[0], _CHUNK):
+        rows = slice(start, start + _CHUNK)
+        vectors_bV = other_NV.index_select(0, other_B[rows])
+        total_NV.index_add_(0, at_B[rows], vectors_bV.mul_(grad_B[rows, None]))
+    return total_NV
+
+
+def _summed(
+    table_NV: Tensor, at_B: Tensor, other_NV: Tensor, other_B: Tensor, grad_B: Tensor, order_B: Tensor
+) -> Tensor:
+    """As `_added`, given the order of the rows that sorts `at_B`: every sum is made in one go."""
+    count_N = torch.bincount(at_B, minlength=table_NV.shape[0])
+    return F.embedding_bag(
+        other_B.index_select(0, order_B),
+        other_NV,
+        torch.cumsum(count_N, 0) - count_N,
+        mode="sum",
+        per_sample_weights=grad_B.index_select(0, order_B),
+    )
+
+
+def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor, place_B: Tensor | None = None) -> Tensor:
+    """Dot products [B] of the users `group_B` and the items `place_B`.
+
+    On a CPU no vector is copied for all rows: reading and writing these takes more time than the products. The sum is
+    float32 at least.
+
+    Args:
+        user_GV: Vectors of users.
+        item_KV: Vectors of items.
+        group_B: User of every row.
+        place_B: Item of every row; None: there is one per row, in their order.
+    """
+    if user_GV.device.type != "cpu":
+        item_BV = item_KV if place_B is None else item_KV.index_select(0, place_B)
+        return (user_GV.index_select(0, group_B) * item_BV).sum(1)
+    if place_B is None:
+        place_B = torch.arange(item_KV.shape[0])
+    wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_KV.dtype), torch.float32)
+    scores_B: Tensor = _PairScores.apply(user_GV.to(wide), item_KV.to(wide), group_B, place_B)
+    return scores_B
