@@ -84,7 +84,8 @@ def judge_training(
     config: EvalConfig, run: RunDirectory, prepared: Prepared, *, seed: int, facts: dict[str, Any]
 ) -> dict[str, Evaluation]:
     """Judge a training on its validation rows, by the model that they chose, and on its test rows."""
-    device = torch_device(facts["device"])
+    # Tables that were shared out over devices may fit on none of them.
+    device = torch_device("cpu" if facts["sharded"] else facts["device"])
     trained = validated = load(run, checkpoint="best", device=device)
     if facts.get("refit"):
         before = catalogue_of(prepared, profile=facts["profile"])

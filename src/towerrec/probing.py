@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.strategies import Strategy
 
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.module import RetrievalModule
@@ -33,7 +34,7 @@ def best_scale(
     accelerator: str,
     devices: int | str | list[int] = 1,
     num_nodes: int = 1,
-    strategy: str = "auto",
+    strategy: str | Callable[[], Strategy] = "auto",
 ) -> float:
     """The scale of `SCALES` with the best validation figure after about fifty steps (whole epochs).
 
@@ -46,7 +47,7 @@ def best_scale(
         accelerator: As of the trainer.
         devices: As of the trainer: processes that train together find the same scale together.
         num_nodes: As of the trainer.
-        strategy: As of the trainer.
+        strategy: As of the trainer, or what builds it: every fit needs its own.
     """
     found: dict[int, float] = {}
 
@@ -70,10 +71,11 @@ def _figure(module: RetrievalModule, data: RetrievalDataModule, *, monitor: str,
     return float(_fit_of(module, data, **processes).callback_metrics[monitor])
 
 
-def _fit_of(module: RetrievalModule, data: RetrievalDataModule, **processes: Any) -> L.Trainer:
+def _fit_of(module: RetrievalModule, data: RetrievalDataModule, *, strategy: Any, **processes: Any) -> L.Trainer:
     """A short fit that validates once, at its end; `processes` are the trainer's settings of that kind."""
     trainer = L.Trainer(
         **processes,
+        strategy=strategy() if callable(strategy) else strategy,
         max_epochs=1,
         logger=False,
         enable_checkpointing=False,

@@ -38,6 +38,7 @@ from towerrec.probing import best_scale
 from towerrec.protocol import protocol
 from towerrec.ragged import UserItems
 from towerrec.scoring import Moment
+from towerrec.sharding import ShardedTables
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
     trainer = _trainer(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
+    parameters = _num_parameters(module)  # now: training may share them out over processes
     started = time.perf_counter()
     with _lightnings_words():
         trainer.fit(module, datamodule=data)
@@ -124,9 +126,10 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "unit": loader.unit,
             "seconds": round(seconds, 3),
             "rows_per_second": round(throughput.rows_per_s, 1),
-            "parameters": sum(p.numel() for p in module.parameters()),
+            "parameters": parameters,
             "device": str(trainer.strategy.root_device),
             "devices": trainer.world_size,
+            "sharded": isinstance(trainer.strategy, ShardedTables),
             "rank": trainer.global_rank,
             "monitor": saver.monitor,
             "profile": module.model.profile_kind,
@@ -162,6 +165,7 @@ def _probed_scale(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss) -> fl
         # A loss of its own: what it learns must not reach the next one.
         return _module(replace(cfg, model=model), data, copy.deepcopy(loss), validated=True)
 
+    strategy = cfg.trainer["strategy"]
     with _lightnings_words():
         return best_scale(
             make,
@@ -170,7 +174,7 @@ def _probed_scale(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss) -> fl
             accelerator=cfg.trainer["accelerator"],
             devices=cfg.trainer["devices"],
             num_nodes=cfg.trainer["num_nodes"],
-            strategy=cfg.trainer["strategy"],
+            strategy=partial(build, strategy, "trainer.strategy") if isinstance(strategy, Mapping) else strategy,
         )
 
 
@@ -333,13 +337,17 @@ def _cuts(ks: list[int], monitor: str) -> list[int]:
 def _headline(module: RetrievalModule, loss: Loss, data: RetrievalDataModule) -> str:
     schema = data.prepared.schema
     users, items = len(schema.side("user")), len(schema.side("item"))
-    parameters = sum(p.numel() for p in module.parameters())
+    parameters = _num_parameters(module)
     rows = len(data.prepared.store.rows("train"))
     return (
         f"model: {users} user and {items} item features, {parameters:,} parameters; loss {loss.name} on "
         f"{loss.rows} of {rows:,} training rows, "
         + (f"watching {loss.monitor}" if data.prepared.store.num_rows("val") else "no validation rows")
     )
+
+
+def _num_parameters(module: RetrievalModule) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _plain(value: Any) -> bool:
