@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from towerrec.data.columns import require_columns
 from towerrec.data.conditions import condition, passing
+from towerrec.data.duplicates import possible_repeats
 from towerrec.data.labels import LABEL_RAW
 from towerrec.schema import (
     DURATION_MS,
@@ -95,17 +96,21 @@ def clean(
     existing = interactions.collect_schema()
     wanted = list(dict.fromkeys([USER_ID, ITEM_ID, *(existing.names() if columns is None else columns), *required]))
     require_columns(wanted, existing.names(), "the log")
-    event = [name for name in EVENT_FIELDS if name in existing] if _reads_events(rules) else []
+    event = [name for name in EVENT_FIELDS if name in existing] if reads_events(rules) else []
     frame = _load(interactions.select(list(dict.fromkeys([*wanted, *event]))))
     counts = {"rows_read": frame.height}
-    frame, dropped = _drop_impossible(frame, impossible_reasons(frame.schema, rules, required))
+    frame, dropped = drop_impossible(frame, impossible_reasons(frame.schema, rules, required))
     counts |= dropped
     if rules.items is not None:
-        frame, dropped = _keep_items(frame, rules.items, items)
+        frame, dropped = keep_items(frame, rules.items, items)
         counts |= dropped
     fields = [name for name in dict.fromkeys([*event, *wanted]) if name not in PARTITION_FIELDS]
-    frame, dropped = drop_duplicates(frame, rules, fields=fields)
+    keep, dropped = _first_ones(frame, rules, fields)
     counts |= dropped
+    if keep is not None:
+        series = frame.get_columns()
+        del frame
+        frame = _one_by_one(series, lambda column: column.filter(keep))
     if rules.repeated_pairs == "mean":
         frame, dropped = average_pairs(frame)
         counts |= dropped
@@ -115,11 +120,13 @@ def clean(
     return frame.select(wanted), counts
 
 
-def _reads_events(rules: Cleaning) -> bool:
+def reads_events(rules: Cleaning) -> bool:
+    """Whether any rule compares or judges what happened in a row."""
     return rules.exact_duplicates or rules.near_duplicates or rules.impossible or rules.repeated_pairs != "keep"
 
 
-def _keep_items(frame: pl.DataFrame, rule: str, items: pl.DataFrame | None) -> tuple[pl.DataFrame, dict[str, int]]:
+def keep_items(frame: pl.DataFrame, rule: str, items: pl.DataFrame | None) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Leave the rows whose item passes a condition over the item table."""
     if items is None:
         raise ValueError(f"cleaning.items={rule!r} asks for columns of the items, but the data has no table of items")
     expression = condition("cleaning.items", rule)
@@ -154,13 +161,23 @@ def _impossible(name: str, schema: pl.Schema) -> pl.Expr:
 
 def _load(interactions: pl.LazyFrame) -> pl.DataFrame:
     try:
-        return interactions.collect(engine="streaming")
+        columns = interactions.collect(engine="streaming").get_columns()
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"the log cannot be read: {error}") from error
+    # One chunk each, so that arrays can share their memory.
+    return _one_by_one(columns, pl.Series.rechunk)
 
 
-def _drop_impossible(frame: pl.DataFrame, reasons: dict[str, pl.Expr]) -> tuple[pl.DataFrame, dict[str, int]]:
-    if not reasons:
+def _one_by_one(columns: list[pl.Series], work: Callable[[pl.Series], pl.Series]) -> pl.DataFrame:
+    """The columns after `work`; each gives way to its result before the next, so that no log is in memory twice."""
+    for place in range(len(columns)):
+        columns[place] = work(columns[place])
+    return pl.DataFrame(columns)
+
+
+def drop_impossible(frame: pl.DataFrame, reasons: dict[str, pl.Expr]) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Leave out the rows that have a reason, and count them by the first."""
+    if not reasons or not frame.select(pl.any_horizontal(reason.any() for reason in reasons.values())).item():
         return frame, {}
     names = list(reasons)
     first = pl.lit(len(names), pl.UInt8)
@@ -175,45 +192,43 @@ def _drop_impossible(frame: pl.DataFrame, reasons: dict[str, pl.Expr]) -> tuple[
 def drop_duplicates(
     frame: pl.DataFrame, rules: Cleaning, *, fields: Sequence[str]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Leave the first row of every group of equal rows.
+    """Leave the first row of every group of equal rows."""
+    keep, counts = _first_ones(frame, rules, fields)
+    return (frame if keep is None else frame.filter(keep)), counts
 
-    Only rows whose hash of (user, item, time) occurs twice can be duplicates: the exact comparison sees those alone,
-    which keeps memory flat at tens of millions of rows.
-    """
+
+def _first_ones(frame: pl.DataFrame, rules: Cleaning, fields: Sequence[str]) -> tuple[pl.Series | None, dict[str, int]]:
+    """Which rows are no duplicates (None: all of them), and how many are by kind."""
     timed = TIMESTAMP_MS in frame.columns and frame[TIMESTAMP_MS].null_count() < frame.height
     drop_timed = timed and (rules.exact_duplicates or rules.near_duplicates)
     drop_untimed = rules.exact_duplicates and rules.untimed_duplicates
     if not (drop_timed or drop_untimed):
-        return frame, {}
+        return None, {}
     key = [USER_ID, ITEM_ID, TIMESTAMP_MS] if TIMESTAMP_MS in frame.columns else [USER_ID, ITEM_ID]
-    suspect = _occurs_twice(frame.select(pl.struct(key).hash(seed=0)).to_series())
-    if not suspect.any():
-        return frame, {}
-    few = frame.select(fields).with_row_index("row").filter(suspect)
+    possible = possible_repeats(frame, key)
+    # Only these are compared in full, which keeps memory flat at tens of millions of rows.
+    few = frame.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), *fields).filter(possible)
     has_time = pl.col(TIMESTAMP_MS).is_not_null() if TIMESTAMP_MS in key else pl.lit(False)
-    exact = ~pl.struct(fields).is_first_distinct()
-    near = ~pl.struct(key).is_first_distinct() & ~exact
-    marked = few.select(
-        "row",
-        exact=exact & ((has_time & rules.exact_duplicates) | (~has_time & drop_untimed)),
-        near=near & has_time & rules.near_duplicates,
-    ).filter(pl.col("exact") | pl.col("near"))
-    counts = {"exact duplicates": int(marked["exact"].sum()), "near duplicates": int(marked["near"].sum())}
-    keep = pl.repeat(True, frame.height, dtype=pl.Boolean, eager=True).scatter(marked["row"], False)
-    return frame.filter(keep), {name: number for name, number in counts.items() if number}
-
-
-def _occurs_twice(hashes: pl.Series) -> pl.Series:
-    # A sort of plain numbers: half the time and memory of a hash table over as many rows.
-    ordered = np.sort(hashes.to_numpy())
-    twice = pl.Series(np.unique(ordered[1:][ordered[1:] == ordered[:-1]]), dtype=pl.UInt64)
-    return hashes.is_in(twice.implode())
+    first = few.select(pl.struct(fields).is_first_distinct()).to_series()
+    exact = few.filter(
+        ~first & few.select((has_time & rules.exact_duplicates) | (~has_time & drop_untimed)).to_series()
+    )
+    # The first of a user, item and moment is the first of its fields too: the others need not be looked at again.
+    rest = few.filter(first)
+    near = rest.filter(~pl.struct(key).is_first_distinct() & has_time & rules.near_duplicates)
+    counts = {"exact duplicates": exact.height, "near duplicates": near.height}
+    if not exact.height + near.height:
+        return None, {}
+    keep = np.ones(frame.height, dtype=bool)
+    keep[exact["row"].to_numpy()] = False
+    keep[near["row"].to_numpy()] = False
+    return pl.Series(keep), {name: number for name, number in counts.items() if number}
 
 
 def average_pairs(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """One row for all rows of a user and item, in the place of the latest; see `Cleaning.repeated_pairs`."""
     key = [USER_ID, ITEM_ID, *(name for name in APART if name in frame.columns)]
-    suspect = _occurs_twice(frame.select(pl.struct(key).hash(seed=0)).to_series())
+    suspect = possible_repeats(frame, key)
     if not suspect.any():
         return frame, {}
     values = [name for name in AVERAGED if name in frame.columns]

@@ -29,8 +29,8 @@ from towerrec.schema import ITEM_ID, Side
 
 MAX_DISPLAY_COLUMNS = 8
 MAX_DISPLAY_CHARACTERS = 80
-# Rows encoded at once: bounds the memory of the 64-bit intermediates, which stay in the processor's cache.
-_CHUNK = 1 << 17
+# Rows encoded at once: bounds the memory of the 64-bit intermediates.
+_CHUNK = 1 << 20
 
 
 @dataclass
@@ -197,7 +197,9 @@ def row_context(
 ) -> dict[str, tuple[str, np.ndarray]]:
     """Row-level features by name: (side, values [R])."""
     side_of = {encoder.name: encoder.side for encoder in encoders.context}
-    context = {name: (side, np.empty(len(log.user_idx), dtype=np.uint8)) for name, side in side_of.items()}
+    context: dict[str, tuple[str, np.ndarray]] = {
+        name: (side, np.empty(len(log.user_idx), dtype=np.uint8)) for name, side in side_of.items()
+    }
     for start in range(0, len(log.user_idx), _CHUNK):
         part = slice(start, start + _CHUNK)
         timestamp_ms, item_idx = log.timestamp_ms[part], log.item_idx[part]

@@ -6,7 +6,7 @@ Shape letters: N rows of a table or of a log.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -211,7 +211,7 @@ class Encoders:
     def to_dict(self) -> dict[str, Any]:
         """Plain builtins, for JSON."""
         return {
-            "encoders": [{"kind": kind, **asdict(encoder)} for kind, encoder in self.encoders],
+            "encoders": [{"kind": kind, **_plain(encoder)} for kind, encoder in self.encoders],
             "context": [asdict(encoder) for encoder in self.context],
             "num_users": self.num_users,
             "num_items": self.num_items,
@@ -247,6 +247,12 @@ def _reading(feature: Declaration, reads: tuple[str, ...]) -> Declaration:
     return Declaration(**plain)
 
 
+def _plain(encoder: ColumnEncoder) -> dict[str, Any]:
+    # Not `asdict`, which would copy every value of every vocabulary.
+    plain = {f.name: getattr(encoder, f.name) for f in fields(encoder)}
+    return {name: value.to_dict() if isinstance(value, Vocabulary) else value for name, value in plain.items()}
+
+
 def _revived(plain: Mapping[str, Any]) -> ColumnEncoder:
     keywords = {
         key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key != "kind"
@@ -258,12 +264,14 @@ def _revived(plain: Mapping[str, Any]) -> ColumnEncoder:
 
 
 def _age_edges(age: NDArray[np.int32], buckets: int) -> tuple[float, ...]:
-    return quantile_edges(np.where(age < 0, np.nan, age.astype(np.float64)), buckets)
+    return quantile_edges(age[age >= 0], buckets)
 
 
 def _age_bucket(age: NDArray[np.int32], edges: tuple[float, ...]) -> NDArray[np.uint8]:
-    bucket = np.searchsorted(np.asarray(edges), age, side="right") + FIRST
-    return np.where(age < 0, UNKNOWN, bucket).astype(np.uint8)
+    # Ages are whole days, and all above the last edge share a bucket: a table has room for what a search would find.
+    most = int(edges[-1]) + 1 if edges else 0
+    table = np.searchsorted(np.asarray(edges), np.arange(most + 1), side="right") + FIRST
+    return np.append(table, UNKNOWN).astype(np.uint8)[np.where(age < 0, most + 1, np.minimum(age, most))]
 
 
 def _recent_edges(popularity: NDArray[np.float32], buckets: int) -> tuple[float, ...]:

@@ -5,9 +5,14 @@ Shape letters: N rows of a log, I distinct ids.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+# Rows looked up at once: bounds the memory of the 64-bit intermediates.
+_CHUNK = 1 << 18
 
 
 def known_ids(name: str, log: pl.Series, side: pl.DataFrame | None) -> pl.Series:
@@ -16,7 +21,7 @@ def known_ids(name: str, log: pl.Series, side: pl.DataFrame | None) -> pl.Series
     Raises:
         ValueError: If the side table holds an id twice, or another type of id than the log.
     """
-    ids = log.unique()
+    ids = _distinct(log)
     if side is not None:
         table = side[name].drop_nulls()
         if table.dtype.is_integer() != ids.dtype.is_integer():
@@ -33,6 +38,24 @@ def known_ids(name: str, log: pl.Series, side: pl.DataFrame | None) -> pl.Series
     return ids.drop_nulls().sort().alias(name)
 
 
+def _distinct(column: pl.Series) -> pl.Series:
+    """The values of a column, each once, in any order."""
+    if not column.dtype.is_integer() or column.null_count() == len(column):
+        return column.unique()
+    first, last = whole_bounds(column)
+    if not _close(first, last, len(column)):
+        return column.unique()
+    present = np.zeros(last - first + 1, dtype=bool)
+    for start in range(0, len(column), _CHUNK):
+        present[column.slice(start, _CHUNK).drop_nulls().cast(pl.Int64).to_numpy() - first] = True
+    return pl.Series(column.name, np.flatnonzero(present) + first).cast(column.dtype)
+
+
+def whole_bounds(column: pl.Series) -> tuple[int, int]:
+    """Smallest and largest value of a column of whole numbers that are not all null."""
+    return int(column.min()), int(column.max())  # type: ignore[arg-type]
+
+
 def index_of(ids: pl.Series, column: pl.Series) -> NDArray[np.int32]:
     """Place of every value of `column` in the ascending `ids`, int32 [N]; -1 where it is not among them."""
     if len(ids) == 0:
@@ -41,14 +64,37 @@ def index_of(ids: pl.Series, column: pl.Series) -> NDArray[np.int32]:
         place = pl.int_range(len(ids), dtype=pl.Int32, eager=True)
         found = column.cast(ids.dtype).replace_strict(ids, place, default=None, return_dtype=pl.Int32)
         return found.fill_null(-1).to_numpy()
-    known = ids.to_numpy()
-    values = column.cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).min).to_numpy()
-    span = int(known[-1]) - int(known[0]) + 1
-    if span > 4 * len(known) + 1_000_000:
-        nearest = np.searchsorted(known, values).clip(max=len(known) - 1)
-        return np.where(known[nearest] == values, nearest, -1).astype(np.int32)
-    # Ids are close together: one look into a table instead of a search per row.
-    places = np.full(span, -1, dtype=np.int32)
-    places[known - known[0]] = np.arange(len(known), dtype=np.int32)
-    inside = (values >= known[0]) & (values <= known[-1])
-    return np.where(inside, places[np.where(inside, values - known[0], 0)], np.int32(-1))
+    look_up = _search(ids.to_numpy())
+    found_N = np.empty(len(column), dtype=np.int32)
+    for start in range(0, len(column), _CHUNK):
+        values = column.slice(start, _CHUNK).cast(pl.Int64, strict=False).fill_null(np.iinfo(np.int64).min)
+        found_N[start : start + _CHUNK] = look_up(values.to_numpy())
+    return found_N
+
+
+def _search(known_I: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.int32]]:
+    """The function from values to their places in `known_I`, ascending; -1 for values that are not there."""
+    first, last = int(known_I[0]), int(known_I[-1])
+    if not _close(first, last, len(known_I)):
+
+        def searched(values: NDArray[np.int64]) -> NDArray[np.int32]:
+            nearest = np.searchsorted(known_I, values).clip(max=len(known_I) - 1)
+            return np.where(known_I[nearest] == values, nearest, -1).astype(np.int32)
+
+        return searched
+    # One look into a table instead of a search per row.
+    places = np.full(last - first + 1, -1, dtype=np.int32)
+    places[known_I - first] = np.arange(len(known_I), dtype=np.int32)
+
+    def looked_up(values: NDArray[np.int64]) -> NDArray[np.int32]:
+        inside = (values >= first) & (values <= last)
+        if inside.all():
+            return places[values - first]
+        return np.where(inside, places[np.where(inside, values - first, 0)], np.int32(-1))
+
+    return looked_up
+
+
+def _close(first: int, last: int, count: int) -> bool:
+    """Whether a table from the first to the last id costs little beside the ids themselves."""
+    return last - first < 4 * count + 1_000_000

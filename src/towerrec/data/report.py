@@ -7,23 +7,24 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from towerrec.data.report_bias import bias_lines, duration_bias
+from towerrec.data.report_counts import QUANTILES, counts, quantiles
 from towerrec.positive import positive_mask
 from towerrec.schema import (
     DURATION_MS,
     ITEM_ID,
     LABEL,
     PLAY_DURATION_MS,
-    SPLIT,
     SPLITS,
     TIMESTAMP_MS,
     USER_ID,
     WATCH_RATIO,
 )
 
-QUANTILES = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p99": 0.99, "max": 1.0}
 VALUES = (WATCH_RATIO, PLAY_DURATION_MS, DURATION_MS)
 
 
@@ -54,76 +55,61 @@ def describe(
         `rows_per_user`, `rows_per_item`, and `first`, `last` (local times) with `rows_without_time`; those of the
         splits also `by_duration` (see `report_bias.duration_bias`).
     """
-    columns = [c for c in (USER_ID, ITEM_ID, TIMESTAMP_MS, *VALUES) if c in frame.columns]
-    kept = frame.select(columns).with_columns(split.alias(SPLIT), label.alias(LABEL))
-    parts = {word: kept.filter(pl.col(SPLIT) == code) for code, word in enumerate(SPLITS, start=1)}
-    used = kept if (split != 0).all() else kept.filter(pl.col(SPLIT) != 0)
+    code_N = split.to_numpy()
+    columns = {LABEL: label} | {c: frame[c] for c in (TIMESTAMP_MS, *VALUES) if c in frame.columns}
+    counted = counts(frame[USER_ID], frame[ITEM_ID], code_N)
     report: dict[str, Any] = {
         "name": name,
         "timezone": timezone,
         "cleaning": dict(cleaning),
-        "rows_left_out_by_split": kept.height - used.height,
-        "all": _describe_rows(used, positive, timezone),
+        "rows_left_out_by_split": int((code_N == 0).sum()),
     }
-    train = parts["train"]
-    for word, part in parts.items():
-        if part.height == 0:
+    for code, word in enumerate(("all", *SPLITS)):
+        inside_N = code_N != 0 if code == 0 else code_N == code
+        if code > 0 and not inside_N.any():
             continue
-        report[word] = _describe_rows(part, positive, timezone)
-        bias = duration_bias(part, positive)
+        part = _Part(columns, inside_N)
+        report[word] = counted[code] | _values(part, positive) | _times(part, timezone)
+        bias = duration_bias(part.frame(WATCH_RATIO, DURATION_MS, LABEL), positive) if code > 0 else None
         if bias is not None:
             report[word]["by_duration"] = bias
-        if word != "train":
-            report[word] |= _cold_share(part, train)
     return report
 
 
-def _describe_rows(rows: pl.DataFrame, positive: str, timezone: str) -> dict[str, Any]:
-    per_user = rows.group_by(USER_ID).len()["len"]
-    per_item = rows.group_by(ITEM_ID).len()["len"]
-    cells = rows.select(pl.struct(USER_ID, ITEM_ID).hash(seed=0).n_unique()).item()
-    facts: dict[str, Any] = {
-        "rows": rows.height,
-        "users": per_user.len(),
-        "items": per_item.len(),
-        "pairs": cells,
-        "density": cells / (per_user.len() * per_item.len()) if rows.height else 0.0,
-        "positives": int(positive_mask(rows[LABEL], positive).sum()),
-        "rows_per_user": quantiles(per_user),
-        "rows_per_item": quantiles(per_item),
-    }
-    facts["positive_rate"] = facts["positives"] / rows.height if rows.height else 0.0
-    for name in (LABEL, *VALUES):
-        if name in rows.columns:
-            facts[name] = quantiles(rows[name])
-    if TIMESTAMP_MS in rows.columns:
-        times = rows[TIMESTAMP_MS]
-        facts["rows_without_time"] = times.null_count()
-        if times.null_count() < rows.height:
-            facts["first"], facts["last"] = (_moment(int(t), timezone) for t in (times.min(), times.max()))  # type: ignore[arg-type]
+class _Part:
+    """The rows of a split, a column at a time: what is not read is not copied."""
+
+    def __init__(self, columns: Mapping[str, pl.Series], inside_N: NDArray[np.bool_]) -> None:
+        self.columns = columns
+        self.inside = None if inside_N.all() else pl.Series(inside_N)
+
+    def __getitem__(self, name: str) -> pl.Series:
+        return self.columns[name] if self.inside is None else self.columns[name].filter(self.inside)
+
+    def frame(self, *names: str) -> pl.DataFrame:
+        """Those of the columns that there are."""
+        return pl.DataFrame({name: self[name] for name in names if name in self.columns})
+
+
+def _values(part: _Part, positive: str) -> dict[str, Any]:
+    label = part[LABEL]
+    facts: dict[str, Any] = {"positives": int(positive_mask(label, positive).sum())}
+    facts["positive_rate"] = facts["positives"] / label.len() if label.len() else 0.0
+    return facts | {name: quantiles(part[name]) for name in (LABEL, *VALUES) if name in part.columns}
+
+
+def _times(part: _Part, timezone: str) -> dict[str, Any]:
+    if TIMESTAMP_MS not in part.columns:
+        return {}
+    times = part[TIMESTAMP_MS]
+    facts: dict[str, Any] = {"rows_without_time": times.null_count()}
+    if times.null_count() < times.len():
+        facts["first"], facts["last"] = (moment_text(int(t), timezone) for t in (times.min(), times.max()))  # type: ignore[arg-type]
     return facts
 
 
-def _cold_share(part: pl.DataFrame, train: pl.DataFrame) -> dict[str, float]:
-    """Share of rows whose user or item training has never seen."""
-    return {
-        f"rows_with_{word}_new_to_training": float((~part[name].is_in(train[name].unique().implode())).mean() or 0.0)  # type: ignore[arg-type]
-        for word, name in (("user", USER_ID), ("item", ITEM_ID))
-    }
-
-
-def quantiles(values: pl.Series) -> dict[str, float]:
-    """Mean, standard deviation and the quantiles of `QUANTILES`, nulls left out."""
-    known = values.drop_nulls()
-    if known.len() == 0:
-        return {}
-    # One sort serves all quantiles.
-    ordered = known.sort()
-    facts = {"mean": float(known.cast(pl.Float64).mean()), "sd": float(known.cast(pl.Float64).std() or 0.0)}  # type: ignore[arg-type]
-    return facts | {word: float(ordered.quantile(q, "linear") or 0.0) for word, q in QUANTILES.items()}
-
-
-def _moment(time_ms: int, timezone: str) -> str:
+def moment_text(time_ms: int, timezone: str) -> str:
+    """A moment as the clocks of a zone showed it."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(ZoneInfo(timezone)).strftime("%Y-%m-%d %H:%M:%S")
 
 
