@@ -6,6 +6,7 @@ table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from torch import Tensor
 from towerrec.data.id_files import known_or_refused, read_ids
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import CANDIDATES
-from towerrec.ragged import UserItems
-from towerrec.retrieval.search import only_candidates
+from towerrec.nn.peers import ALONE, Peers
+from towerrec.ragged import TopN, UserItems
+from towerrec.retrieval.candidates import only_candidates
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Protocol:
         allowed: Candidates: bool [I] for all, one list per user, or None for all items.
         num_candidates: Items that could be listed for somebody.
         candidates_per_user: Items that could be listed for a judged user, on average.
+        peers: The processes that share the users: each makes the lists of its part, and all get those of all.
     """
 
     on: str
@@ -50,6 +53,12 @@ class Protocol:
     allowed: Tensor | UserItems | None
     num_candidates: int
     candidates_per_user: float
+    peers: Peers = ALONE
+
+    def shared(self, lists: Callable[[Tensor], TopN]) -> TopN:
+        """The lists of all users, on the CPU, by a function that makes those of some users int64 [b]."""
+        part = lists(self.users[self.peers.share(len(self.users))]).to("cpu")
+        return TopN(self.peers.collect(part.items), self.peers.collect(part.scores))
 
     def describe(self) -> dict[str, Any]:
         """The rules in plain builtins, for files and reports."""

@@ -16,7 +16,7 @@ from torch import device as Device
 class UserItems:
     """For every user the sorted, distinct item indices: `items[offsets[u] : offsets[u + 1]]`.
 
-    `offsets` is int64 [U + 1], `items` int64 [P], `values` float32 [P] or None (for instance graded relevance).
+    `offsets` is int64 [U + 1], `items` int64 [P] (int32 where it lies on disk), `values` float32 [P] or None (for instance graded relevance).
     """
 
     offsets: Tensor
@@ -60,17 +60,19 @@ class UserItems:
         """Number of items of every user, int64 [U]."""
         return self.offsets.diff()
 
-    def pairs_of(self, user_idx_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pairs_of(self, user_idx_B: Tensor, *, total: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Unpack the lists of some users: `(row, item, position)`, each int64 [P'].
 
-        `row` is the position in `user_idx_B`, `position` the place in `items` (and in `values`).
+        `row` is the position in `user_idx_B`, `position` the place in `items` (and in `values`). Who knows P' says so
+        by `total`: then an accelerator is not waited for.
         """
         start_B = self.offsets[user_idx_B]
         count_B = self.offsets[user_idx_B + 1] - start_B
-        row = torch.repeat_interleave(torch.arange(len(user_idx_B), device=count_B.device), count_B)
-        first_B = torch.cumsum(count_B, 0) - count_B
-        position = torch.arange(row.shape[0], device=row.device) - first_B[row] + start_B[row]
-        return row, self.items[position], position
+        every_B = torch.arange(len(user_idx_B), device=count_B.device)
+        row = torch.repeat_interleave(every_B, count_B, output_size=total)
+        shift_B = start_B - (torch.cumsum(count_B, 0) - count_B)
+        position = torch.arange(row.shape[0], device=row.device).add_(shift_B[row])
+        return row, self.items[position].long(), position
 
     def mask_of(self, user_idx_B: Tensor) -> Tensor:
         """Dense membership, bool [B, I]."""

@@ -14,7 +14,8 @@ from towerrec.baselines.registry import baseline
 from towerrec.baselines.rows import TrainRows
 from towerrec.ragged import UserItems
 from towerrec.report.judge import judge_system, judged_users
-from towerrec.retrieval.search import only_candidates, top_n_by
+from towerrec.retrieval.candidates import only_candidates
+from towerrec.retrieval.search import top_n_by
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from towerrec.ragged import UserItems
-from towerrec.retrieval.search import only_candidates, top_n, top_n_by
+from towerrec.retrieval.candidates import only_candidates
+from towerrec.retrieval.search import top_n, top_n_by
 from towerrec.retrieval.select import top
 
 
@@ -93,6 +94,37 @@ def test_a_scorer_is_searched_by_the_same_rules_as_vectors():
         assert torch.equal(by_vector.scores, by_score.scores)
 
 
+@pytest.mark.parametrize(("memory_mb", "at_once"), [(1, 26), (0.1, 2), (1e-6, 1), (10, 262)])
+def test_the_scores_held_at_once_are_bounded(memory_mb: float, at_once: int):
+    scores_UI = whole_numbers(300, 10_000, seed=14, high=5)
+    asked: list[int] = []
+
+    def scorer(user_idx_B: torch.Tensor) -> torch.Tensor:
+        asked.append(len(user_idx_B))
+        return scores_UI[user_idx_B].clone()
+
+    got = top_n_by(scorer, torch.arange(300), num_items=10_000, n=5, memory_mb=memory_mb)
+    assert max(asked) == at_once  # at_once * 10,000 * 4 bytes fit, one user more does not
+    assert sum(asked) == 300
+    assert torch.equal(got.items, top_n_by(scorer, torch.arange(300), num_items=10_000, n=5).items)
+
+
+def test_a_bound_on_memory_does_not_change_the_lists():
+    user_BD, item_ID = whole_numbers(50, 3, seed=15), whole_numbers(700, 3, seed=16)
+    for precision in ("float32", "bfloat16"):
+        got = top_n(user_BD, item_ID, n=20, memory_mb=0.01, precision=precision)
+        assert torch.equal(got.items, top_n(user_BD, item_ID, n=20).items)
+
+
+def test_gradients_and_autocast_do_not_reach_the_scores():
+    user_BD = whole_numbers(5, 3, seed=17, high=1000).requires_grad_()
+    item_ID = whole_numbers(40, 3, seed=18, high=1000)
+    wanted = top_n(user_BD.detach(), item_ID, n=8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = top_n(user_BD, item_ID, n=8)
+    assert torch.equal(got.items, wanted.items) and torch.equal(got.scores, wanted.scores)
+
+
 def test_search_leaves_the_vectors_alone():
     user_BD, item_ID = whole_numbers(3, 2, seed=0), whole_numbers(5, 2, seed=1)
     before = user_BD.clone(), item_ID.clone()
@@ -115,6 +147,7 @@ def test_no_users_give_no_lists():
     [
         ({"n": 0}, "n, the length of a list, must be at least 1"),
         ({"n": 2, "chunk": 0}, "chunk must be at least 1"),
+        ({"n": 2, "memory_mb": 0}, "memory_mb must be above 0"),
         ({"n": 2, "allowed": torch.ones(3)}, r"allowed must be bool \[4\]"),
         ({"n": 2, "exclude": UserItems.empty(num_users=9, num_items=4)}, "say whose they are with user_idx_B"),
         ({"n": 2, "exclude": UserItems.empty(num_users=2, num_items=5)}, "speak of 5 items"),

@@ -13,7 +13,7 @@ from polars.exceptions import PolarsError
 from torch import Tensor
 
 from towerrec.ragged import TopN, UserItems
-from towerrec.retrieval.search import Allowed, are_candidates
+from towerrec.retrieval.candidates import Allowed, are_candidates
 from towerrec.schema import ITEM_ID, USER_ID
 
 RANK = "rank"
@@ -55,7 +55,7 @@ def read_lists(
     Order is by `rank` where there is one, otherwise by `score`, largest first and equal ones by item row.
 
     Args:
-        path: File of lists.
+        path: File of lists, or a directory of part files as several processes of `recommend.py` write it.
         user_idx_B: Judged users.
         user_ids: Id of every row of the user table.
         item_ids: Id of every row of the item table.
@@ -67,7 +67,10 @@ def read_lists(
         ValueError: If the file or a column is missing, an id is not known, a value is missing, or a user has an item or
             a rank twice.
     """
-    frame = _with_rows(_read(path), path, user_ids=user_ids, item_ids=item_ids)
+    frame = _read(path)
+    if frame.height == 0:
+        raise ValueError(f"{path} holds no list: it has no rows")
+    frame = _with_rows(frame, path, user_ids=user_ids, item_ids=item_ids)
     by_rank = RANK in frame.columns
     order = [RANK] if by_rank else [SCORE, "item_idx"]
     frame = frame.sort(["user_idx", *order], descending=[False, not by_rank] + [False] * (len(order) - 1))
@@ -95,6 +98,12 @@ def read_lists(
 
 
 def _read(path: Path) -> pl.DataFrame:
+    """A file, or a directory of part files, in the order of their names."""
+    if path.is_dir():
+        parts = sorted(path.glob("part-*.*"))
+        if not parts:
+            raise ValueError(f"recommendations={path} is a directory without part files (part-00000.parquet, ...)")
+        return pl.concat([_read(part) for part in parts])
     if not path.is_file():
         raise ValueError(f"recommendations={path}: there is no such file")
     try:
@@ -121,8 +130,6 @@ def _read(path: Path) -> pl.DataFrame:
             f"{path} has no column {name!r}: {hint}A list file needs user_id, item_id and rank or score; "
             f"this one has {', '.join(frame.columns)}"
         )
-    if frame.height == 0:
-        raise ValueError(f"{path} holds no list: it has no rows")
     return frame
 
 

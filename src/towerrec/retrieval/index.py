@@ -63,18 +63,23 @@ class ItemIndex:
         exclude: UserItems | None = None,
         allowed: UserItems | None = None,
         chunk: int | None = None,
+        memory_mb: float | None = None,
+        precision: str = "float32",
     ) -> TopN:
         """The n best items of the index for every user vector; arguments and rules as in `search.top_n`."""
         return top_n_among(
             user_BD,
             self.vectors_CD,
-            self.item_idx_C,
+            # Where all items are indexed their rows are the columns: nothing to look up.
+            self.item_idx_C if len(self.item_idx_C) < self.num_items else None,
             num_items=self.num_items,
             n=n,
             user_idx_B=user_idx_B,
             exclude=exclude,
             allowed=allowed,
             chunk=chunk,
+            memory_mb=memory_mb,
+            precision=precision,
         )
 
     def to(self, device: Device | str) -> ItemIndex:
