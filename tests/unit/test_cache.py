@@ -1,9 +1,10 @@
 import errno
 import os
+import time
 
 import pytest
 
-from towerrec.data.cache import MANIFEST, cached, is_complete, write_directory
+from towerrec.data.cache import MANIFEST, alone, cached, is_complete, write_directory
 
 
 def write(text):
@@ -86,3 +87,36 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     (tmp_path / f".building-key-{os.getppid()}").mkdir()  # somebody is still at work there
     cached(tmp_path, "key", write("one"))
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".building-key-{os.getppid()}", "key"]
+
+
+def test_two_processes_at_once_build_once_and_both_find_it(tmp_path):
+    def slowly(directory):
+        with (tmp_path / "built").open("a") as file:
+            file.write("once\n")
+        time.sleep(0.2)
+        (directory / "data").write_text("all of it")
+
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            directory, _ = cached(tmp_path / "cache", "key", slowly)
+            os._exit(0 if is_complete(directory) else 1)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0, 0]
+    assert (tmp_path / "built").read_text() == "once\n"
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["key"]
+
+
+def test_the_one_who_waited_builds_where_the_first_one_failed(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with alone(tmp_path / "key"):
+            (tmp_path / "begun").touch()
+            time.sleep(0.2)
+            os.kill(os.getpid(), 9)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    directory, found = cached(tmp_path, "key", write("one"))
+    assert not found and is_complete(directory)
+    os.waitpid(child, 0)
