@@ -176,11 +176,6 @@ def _obstacles(module: RetrievalModule, towers: Mapping[str, Tower], trainer: L.
         "of items, or set model.history_dim=0",
     )
     yield (
-        any(part.rows != loss.rows for part in loss.objectives),
-        f"loss={loss.name} has parts for positives alone, and a batch without one would leave the other processes "
-        "waiting: choose a loss of one part",
-    )
-    yield (
         module.micro_batch is not None,
         "loader.micro_batch cuts batches of different processes into different numbers of pieces: set it to null and "
         "take a smaller loader.batch_size",

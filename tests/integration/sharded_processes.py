@@ -24,7 +24,7 @@ from towerrec.sharding import ShardedTables
 
 PLANTED = Planted.make()
 BATCH, STEPS, EPOCHS = 128, 4, 2
-PARTS = {"a": {"weight": 1.0, "loss": BCE()}, "b": {"weight": 1.0, "loss": InBatchSoftmax()}}
+PARTS = {"rows": (BCE, 1.0), "positives": (InBatchSoftmax, 0.1)}
 MF = {"use_features": False, "user_bias": False, "item_bias": False, "global_bias": False}
 # A softmax gives what is the same for all items nothing but rounding, of which Adam makes full steps.
 ORDERS = MF | {"item_bias": True}
@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "softmax": {"loss": InBatchSoftmax, "model": ORDERS},
     "hard": {"loss": InBatchSoftmax, "model": ORDERS, "negatives": lambda: Hard(per_row=2, pool=8)},
     "members": {"loss": BCE, "model": {"members": 2}},
+    "parts": {"loss": lambda: Multi(parts={n: {"weight": w, "loss": part()} for n, (part, w) in PARTS.items()})},
     "factorization": {"loss": BPR, "model": MF, "negatives": lambda: Uniform(per_row=2)},
 }
 
@@ -122,7 +123,6 @@ def refusals(rank: int) -> dict[str, str]:
         "catalogue": ({"loss": FullSoftmax()}, {}, 1),
         "profile": ({"model": {"profile": "rows"}}, {}, 1),
         "history": ({"model": {"history_dim": 4}}, {}, 1),
-        "parts": ({"loss": Multi(parts=PARTS)}, {}, 1),
         "pieces": ({"micro_batch": 8}, {}, 1),
         "norm": ({}, {"gradient_clip_val": 1.0}, 1),
         "small": ({}, {}, 123),

@@ -163,7 +163,6 @@ def test_gradients_may_be_clipped_by_value(pair: Pair):
         ("catalogue", "loss=full_softmax reads the vectors of all items"),
         ("profile", "model.profile=rows reads the vectors of all items"),
         ("history", "set model.history_dim=0"),
-        ("parts", "choose a loss of one part"),
         ("pieces", "loader.micro_batch"),
         ("norm", "trainer.gradient_clip_algorithm=value"),
         ("small", "min_rows=123 rows, the largest has 122: choose trainer=ddp"),
