@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from torch.distributed import Store
+
+    from towerrec.nn.peers import Peers
 
 ResultT = TypeVar("ResultT")
 
@@ -62,6 +63,8 @@ class Job:
     @cached_property
     def store(self) -> Store:
         """What all processes of the job read and write."""
+        # What the library itself would say of a connection that ends: our own messages say why.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from torch.distributed import PrefixStore, TCPStore
 
         # torchrun listens itself, in a process that outlives its workers and their restarts.
@@ -105,8 +108,8 @@ class Job:
         number = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else devices
         if (number, num_nodes) != (self.local_size, nodes):
             raise ValueError(
-                f"{self.by} started {self.local_size} processes on each of {nodes} nodes, but trainer.devices={devices} "
-                f"trainer.num_nodes={num_nodes}: leave both out, or set them to {self.local_size} and {nodes}"
+                f"trainer.devices={devices} trainer.num_nodes={num_nodes}, but {self.by} started {self.local_size} "
+                f"processes on each of {nodes} nodes: leave both out, or set them to {self.local_size} and {nodes}"
             )
         return devices, num_nodes
 
@@ -142,16 +145,35 @@ def job() -> Job | None:
     """
     env = os.environ
     if "TORCHELASTIC_RUN_ID" in env:
-        place = (env["MASTER_ADDR"], int(env["MASTER_PORT"]), "torchrun")
-        ranks = [int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK")]
-        return _only(Job(*ranks, *place))
+        return _only(
+            Job(
+                rank=int(env["RANK"]),
+                world_size=int(env["WORLD_SIZE"]),
+                local_rank=int(env["LOCAL_RANK"]),
+                local_size=int(env["LOCAL_WORLD_SIZE"]),
+                node=int(env["GROUP_RANK"]),
+                address=env["MASTER_ADDR"],
+                port=int(env["MASTER_PORT"]),
+                by="torchrun",
+            )
+        )
     # As Lightning tells them apart: an interactive shell within an allocation starts processes of its own.
     if int(env.get("SLURM_NTASKS", "1")) > 1 and env.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
         from lightning.fabric.plugins.environments import SLURMEnvironment
 
         slurm = SLURMEnvironment()
-        ranks = [slurm.global_rank(), slurm.world_size(), slurm.local_rank(), int(env["SLURM_NTASKS_PER_NODE"])]
-        return _only(Job(*ranks, slurm.node_rank(), slurm.main_address, slurm.main_port, "srun"))
+        return _only(
+            Job(
+                rank=slurm.global_rank(),
+                world_size=slurm.world_size(),
+                local_rank=slurm.local_rank(),
+                local_size=int(env["SLURM_NTASKS_PER_NODE"]),
+                node=slurm.node_rank(),
+                address=slurm.main_address,
+                port=slurm.main_port,
+                by="srun",
+            )
+        )
     if "NODE_RANK" in env and "LOCAL_RANK" not in env:
         if "MASTER_ADDR" not in env or "MASTER_PORT" not in env:
             raise ValueError(
@@ -209,6 +231,38 @@ def announce(directory: str) -> None:
     mine = job()
     if mine is not None and mine.rank == 0:
         mine.store.set("directory", directory)
+
+
+def local_rank() -> int:
+    """Number of this process on its machine."""
+    mine = job()
+    return int(os.environ.get("LOCAL_RANK", "0")) if mine is None else mine.local_rank
+
+
+def peers() -> Peers:
+    """The processes among which work is shared out.
+
+    Raises:
+        ValueError: Processes that were started by hand, of which nobody knows how many there are.
+    """
+    from towerrec.nn.peers import ALONE, Peers
+
+    mine = job()
+    if mine is None:
+        return ALONE
+    if mine.world_size is None:
+        raise ValueError("NODE_RANK is for training alone: start this on several nodes by torchrun or srun")
+    return Peers(mine.rank, mine.world_size)
+
+
+def meet() -> Peers:
+    """The same, brought together: what they hold on the CPU can then be gathered."""
+    mine, all_of_us = job(), peers()
+    if mine is not None and all_of_us.several:
+        from torch.distributed import init_process_group
+
+        init_process_group("gloo", store=mine.store, rank=all_of_us.rank, world_size=all_of_us.world_size)
+    return all_of_us
 
 
 def in_turn(name: str, work: Callable[[], ResultT]) -> ResultT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,17 +151,17 @@ def train_rows(prepared: Prepared) -> TrainRows:
 
 
 def _lists_of(scorer: Scorer, protocol: Protocol) -> Lists:
-    def lists() -> TopN:
+    def of(user_idx_b: Tensor) -> TopN:
         return top_n_by(
             scorer,
-            protocol.users,
+            user_idx_b,
             num_items=protocol.relevant.num_items,
             n=max(protocol.ks),
             exclude=protocol.exclude,
             allowed=protocol.allowed,
         )
 
-    return lists
+    return partial(protocol.shared, of)
 
 
 def judge_values(predicted_R: Tensor, actual_R: Tensor, *, num_resamples: int, seed: int) -> Summary:

@@ -71,16 +71,17 @@ def curve(prior: PriorConfig, weights: list[float], scores: TowerScores, prepare
 
 def lists_of(scores: TowerScores, rules: Protocol) -> TopN:
     """The model's lists for the judged users, on the CPU."""
-    users, allowed = rules.users.to(scores.device), rules.allowed
-    lists = top_n(
-        torch.cat([scores.users(part) for part in users.split(4096)]),
-        scores.items(),
-        n=max(rules.ks),
-        user_idx_B=users,
-        exclude=None if rules.exclude is None else rules.exclude.to(scores.device),
-        allowed=None if allowed is None else allowed.to(scores.device),
-    )
-    return lists.to("cpu")
+    items_ID = scores.items()
+    exclude = None if rules.exclude is None else rules.exclude.to(scores.device)
+    allowed = None if rules.allowed is None else rules.allowed.to(scores.device)
+
+    def lists(user_idx_b: Tensor) -> TopN:
+        users_b = user_idx_b.to(scores.device)
+        # Also without users, which some of many processes may have, the vectors have a width.
+        vectors_bD = torch.cat([items_ID[:0], *(scores.users(part) for part in users_b.split(4096) if len(part))])
+        return top_n(vectors_bD, items_ID, n=max(rules.ks), user_idx_B=users_b, exclude=exclude, allowed=allowed)
+
+    return rules.shared(lists)
 
 
 def _unit(scores: TowerScores, prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> Tensor:

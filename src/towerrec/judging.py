@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from towerrec.evaluation import (
 from towerrec.examples import examples
 from towerrec.files import whole_file
 from towerrec.nn.losses import predicted_label
+from towerrec.nn.peers import ALONE, Peers
 from towerrec.protocol import Protocol, protocol
 from towerrec.ragged import TopN
 from towerrec.recommending import moment
@@ -125,9 +126,13 @@ def judge_run(
     seed: int,
     facts: dict[str, Any],
     prior: PriorCurveConfig | None = None,
+    peers: Peers = ALONE,
 ) -> Evaluation:
-    """Judge a run on held-out rows and say what came out; with a `directory`, write everything there."""
-    rules = rules_of(config, prepared, on)
+    """Judge a run on held-out rows and say what came out; with a `directory`, write everything there.
+
+    Under several processes each makes its share of the lists and predictions; all find the same.
+    """
+    rules = replace(rules_of(config, prepared, on), peers=peers)
     dial = prior or PriorCurveConfig()
     lists = freshness.lists_of(freshness.dialled(trained.scores, dial, catalogue_of(prepared)), rules)
     found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed)
@@ -136,7 +141,7 @@ def judge_run(
     if dial.curve:
         found.curve = freshness.curve(dial, dial.curve, trained.scores, prepared, rules)
     predictions = None
-    predicted_R = predicted_values(trained, prepared, on)
+    predicted_R = predicted_values(trained, prepared, on, peers=peers)
     if predicted_R is not None:
         actual_R = prepared.store.values(on).clone()
         found.values = judge_values(predicted_R, actual_R, num_resamples=config.num_resamples, seed=seed)
@@ -148,9 +153,16 @@ def judge_run(
     return found
 
 
-def judge_other(config: EvaluateConfig, prepared: Prepared, directory: Path, facts: dict[str, Any]) -> Evaluation:
-    """Judge a baseline or a list file by the rules of the config, and write everything into `directory`."""
-    rules = rules_of(config.eval, prepared, config.eval.split)
+def judge_other(
+    config: EvaluateConfig,
+    prepared: Prepared,
+    directory: Path | None,
+    facts: dict[str, Any],
+    *,
+    peers: Peers = ALONE,
+) -> Evaluation:
+    """Judge a baseline or a list file by the rules of the config; with a `directory`, write everything there."""
+    rules = replace(rules_of(config.eval, prepared, config.eval.split), peers=peers)
     if config.baseline:
         chosen: registry.Baseline = build(config.baseline, "baseline")
         facts = {**facts, "baseline": config.baseline}
@@ -159,7 +171,8 @@ def judge_other(config: EvaluateConfig, prepared: Prepared, directory: Path, fac
         path = Path(str(config.recommendations))
         name, lists = path.stem, _lists_of_file(path, prepared, rules)
     found = judged_lists(config.eval, prepared, rules, name, lists, seed=config.seed)
-    write_evaluation(directory, found)
+    if directory is not None:
+        write_evaluation(directory, found)
     present(config.eval, found, prepared, directory, lists, facts=facts, seed=config.seed)
     return found
 
@@ -252,9 +265,10 @@ def check_rules(config: EvalConfig, prepared: Prepared) -> None:
             rules_of(config, prepared, on)
 
 
-def predicted_values(trained: TrainedRun, prepared: Prepared, on: str) -> Tensor | None:
+def predicted_values(trained: TrainedRun, prepared: Prepared, on: str, *, peers: Peers = ALONE) -> Tensor | None:
     """What the model predicts for every held-out row, in the unit of `store.values`; None where scores only order."""
-    score_R = trained.scores.rows(prepared.store.rows(on))
+    rows = prepared.store.rows(on)
+    score_R = peers.collect(trained.scores.rows(rows.part(peers.share(len(rows)))))
     label_R = predicted_label(trained.meta.prediction, score_R)
     return None if label_R is None else invert(prepared.store.without_terms(label_R, on), prepared.inverse_name)
 

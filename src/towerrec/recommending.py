@@ -14,6 +14,9 @@ from torch import Tensor
 
 from towerrec.data.catalogue import Catalogue, with_items
 from towerrec.data.id_files import known_or_refused, read_ids, read_table
+from towerrec.distributed import Job
+from towerrec.files import whole_directory
+from towerrec.nn.peers import ALONE, Peers
 from towerrec.ragged import UserItems
 from towerrec.retrieval.index import ItemIndex
 from towerrec.retrieval.recommend import recommend, write_lists
@@ -60,7 +63,7 @@ def request(catalogue: Catalogue, *, users: str | None, candidates: str | None, 
 
 
 def lists(
-    scores: TowerScores, catalogue: Catalogue, asked: Request, *, n: int, batch_users: int
+    scores: TowerScores, catalogue: Catalogue, asked: Request, *, n: int, batch_users: int, peers: Peers = ALONE
 ) -> Iterator[pl.DataFrame]:
     """Tables of lists, a chunk of users at a time, in the order of the users' ids.
 
@@ -70,6 +73,7 @@ def lists(
         asked: Who asks for what.
         n: Length of the lists.
         batch_users: Users ranked at once.
+        peers: The processes that share the users: this one takes its part of them.
     """
     num_known = len(catalogue.user_ids)
     rows, user_ids, exclude = asked.known, catalogue.user_ids, asked.exclude
@@ -81,6 +85,9 @@ def lists(
         if exclude is not None:
             nothing = exclude.offsets[-1:].expand(asked.new.height)
             exclude = UserItems(torch.cat([exclude.offsets, nothing]), exclude.items, exclude.num_items)
+
+    by_id = torch.from_numpy(user_ids.gather(rows.numpy()).arg_sort().to_numpy().copy()).long()
+    rows = rows[by_id[peers.share(len(rows))]]
 
     def encode(user_idx_B: Tensor) -> Tensor:
         is_new = user_idx_B >= num_known
@@ -107,6 +114,35 @@ def write(tables: Iterator[pl.DataFrame], catalogue: Catalogue, path: Path, *, f
     return write_lists(
         tables, path, format=format, user_type=catalogue.user_ids.dtype, item_type=catalogue.item_ids.dtype
     )
+
+
+def write_parts(tables: Iterator[pl.DataFrame], catalogue: Catalogue, directory: Path, *, format: str, job: Job) -> int:
+    """Write this process's tables as one part of a directory, `part-00000.parquet` and so on in the order of the users.
+
+    The directory appears when all processes have written their parts; returns the rows of all of them.
+
+    Raises:
+        ValueError: If processes do not see one and the same directory.
+    """
+    if job.rank == 0:
+        with whole_directory(directory) as filled:
+            job.store.set("parts", str(filled.resolve()))
+            num_rows = _write_part(tables, catalogue, filled, format=format, job=job)
+        job.store.set("moved", "")
+        return num_rows
+    filled = Path(job.wait("parts"))
+    if not filled.is_dir():
+        raise ValueError(f"output={directory}: process {job.rank} does not see it; choose a disk that all nodes share")
+    num_rows = _write_part(tables, catalogue, filled, format=format, job=job)
+    job.wait("moved")
+    return num_rows
+
+
+def _write_part(tables: Iterator[pl.DataFrame], catalogue: Catalogue, filled: Path, *, format: str, job: Job) -> int:
+    num_rows = write(tables, catalogue, filled / f"part-{job.rank:05d}.{format}", format=format)
+    job.store.add("rows", num_rows)
+    job.everybody("written")
+    return int(job.store.add("rows", 0))
 
 
 def with_new_items(catalogue: Catalogue, path: str | None) -> Catalogue:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch import device as Device
 
+from towerrec import distributed
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
@@ -160,13 +161,16 @@ class TowerScores:
 
 
 def torch_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one.
+    """`auto` is CUDA where there is one; of several processes each takes its own.
 
     Raises:
         ValueError: If the device is unknown or not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.is_available():
+        # Of several processes on a machine each has a device of its own.
+        name = f"cuda:{distributed.local_rank() % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
     except RuntimeError as error:

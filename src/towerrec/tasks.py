@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,22 @@ def recommend(cfg: RecommendConfig) -> None:
     device = torch_device(cfg.device)
     trained = judging.load(run, checkpoint=cfg.checkpoint, device=device, catalogue=catalogue, at=cfg.at)
     scores = freshness.dialled(trained.scores, cfg.prior, catalogue, at_ms=trained.scores.moment.at_ms)
-    path = Path(cfg.output) if cfg.output is not None else run.root / f"recommendations.{cfg.format}"
-    tables = recommending.lists(scores, catalogue, asked, n=cfg.n, batch_users=cfg.batch_users)
-    num_rows = recommending.write(tables, catalogue, path, format=cfg.format)
+    job = distributed.job()
+    name = f"recommendations.{cfg.format}" if job is None else "recommendations"
+    path = run.root / name if cfg.output is None else Path(cfg.output)
+    tables = recommending.lists(
+        scores, catalogue, asked, n=cfg.n, batch_users=cfg.batch_users, peers=distributed.peers()
+    )
+    write = recommending.write if job is None else partial(recommending.write_parts, job=job)
+    num_rows = write(tables, catalogue, path, format=cfg.format)
     log.info(f"{num_rows:,} rows, {asked.num_users:,} users, up to {cfg.n} items each -> {path}")
 
 
 def evaluate(cfg: EvaluateConfig) -> None:
     """Judge a run, a list file or a baseline, or compare several judgements user by user."""
     if cfg.compare is not None:
+        if distributed.rank() != 0:
+            return
         table = comparing.compare(cfg.compare, num_resamples=cfg.eval.num_resamples, seed=cfg.seed)
         directory = Path(cfg.output) if cfg.output is not None else output_dir() / "evaluation"
         comparing.write_comparison(table, directory)
@@ -65,15 +73,18 @@ def evaluate(cfg: EvaluateConfig) -> None:
     run = None if cfg.run is None else RunDirectory.open(cfg.run)
     directory = output_dir() / "evaluation" if run is None else run.evaluation
     directory = directory if cfg.output is None else Path(cfg.output)
-    prepared = prepared_data(cfg).prepared
+    prepared, peers = prepared_data(cfg).prepared, distributed.meet()
+    written = directory if peers.rank == 0 else None
     if run is None:
-        judging.judge_other(cfg, prepared, directory, environment())
+        judging.judge_other(cfg, prepared, written, environment(), peers=peers)
     else:
         trained = judging.load(run, checkpoint=cfg.checkpoint, device=torch_device(cfg.device))
         judging.check_same_log(trained, prepared)
         facts, on = run.facts(), cfg.eval.split
         known = judging.log_of_run(prepared, facts, on=on)
-        judging.judge_run(cfg.eval, trained, known, directory, on=on, seed=cfg.seed, facts=facts, prior=cfg.prior)
+        judging.judge_run(
+            cfg.eval, trained, known, written, on=on, seed=cfg.seed, facts=facts, prior=cfg.prior, peers=peers
+        )
     log.info(f"evaluation: {directory}")
 
 

@@ -1,4 +1,4 @@
-"""What one of the processes does in `test_distributed.py`: its share of some trainings, of which each rank leaves a file.
+"""What one of the processes does in `test_distributed.py`: its share of some trainings; each rank leaves a file.
 
 MASTER_ADDR=... MASTER_PORT=... LOCAL_RANK=... python sharing_processes.py DIRECTORY [CASE ...]
 """

@@ -52,6 +52,17 @@ class Peers:
         mine = torch.tensor(numbers, dtype=torch.int64, device=device)
         return [list(each) for each in zip(*_all_gather(mine[None]).tolist(), strict=True)]
 
+    def share(self, number: int) -> slice:
+        """This process's part of so many things in a row; the parts differ by one at most."""
+        return slice(self.rank * number // self.world_size, (self.rank + 1) * number // self.world_size)
+
+    def collect(self, part_N: Tensor) -> Tensor:
+        """The parts of all processes in a row [A, ...], in every process."""
+        if not self.several:
+            return part_N
+        (sizes,) = self.sizes(part_N.shape[0], device=part_N.device)
+        return self.gather(part_N, sizes)
+
     def gather(self, share_N: Tensor, sizes: Sequence[int]) -> Tensor:
         """The rows of all processes [A, ...], those of the first one first.
 
