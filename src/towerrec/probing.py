@@ -71,7 +71,9 @@ def _figure(module: RetrievalModule, data: RetrievalDataModule, *, monitor: str,
     return float(_fit_of(module, data, **processes).callback_metrics[monitor])
 
 
-def _fit_of(module: RetrievalModule, data: RetrievalDataModule, *, strategy: Any, **processes: Any) -> L.Trainer:
+def _fit_of(
+    module: RetrievalModule, data: RetrievalDataModule, *, strategy: Any = "auto", **processes: Any
+) -> L.Trainer:
     """A short fit that validates once, at its end; `processes` are the trainer's settings of that kind."""
     trainer = L.Trainer(
         **processes,
