@@ -18,6 +18,9 @@ from towerrec.ragged import UserItems
 
 RankingMetric = Callable[[Tensor, Tensor, int], Tensor]
 
+# Marks held at once by `hits_of`, one byte each.
+_MARKED = 1 << 25
+
 
 def hits_of(items_BK: Tensor, relevant: UserItems, user_idx_B: Tensor) -> Tensor:
     """Which of the listed items are relevant, bool [B, K]; -1 (an empty place) never is.
@@ -27,15 +30,19 @@ def hits_of(items_BK: Tensor, relevant: UserItems, user_idx_B: Tensor) -> Tensor
         relevant: Relevant items of every user.
         user_idx_B: The user each list belongs to.
     """
-    row, item, _ = relevant.pairs_of(user_idx_B)
-    # Rows ascend and items ascend within a row, so the keys are sorted already.
-    keys = row * relevant.num_items + item
-    first_B1 = torch.arange(items_BK.shape[0], device=items_BK.device)[:, None] * relevant.num_items
-    wanted_BK = first_B1 + items_BK
-    if keys.numel() == 0:
-        return torch.zeros_like(items_BK, dtype=torch.bool)
-    place_BK = torch.searchsorted(keys, wanted_BK).clamp_(max=keys.numel() - 1)
-    return (keys[place_BK] == wanted_BK) & (items_BK >= 0)
+    num_items = relevant.num_items
+    users_at_once = max(1, min(len(user_idx_B), _MARKED // max(1, num_items)))
+    # One mark per user and item, wiped again by what set it: the work is that of the pairs, whatever the catalogue.
+    marked = torch.zeros(users_at_once * num_items, dtype=torch.bool, device=items_BK.device)
+    hits = []
+    for items_bK, user_idx_b in zip(items_BK.split(users_at_once), user_idx_B.split(users_at_once), strict=True):
+        row, item, _ = relevant.pairs_of(user_idx_b)
+        pair = row.mul_(num_items).add_(item)
+        first_b1 = torch.arange(len(items_bK), device=items_bK.device)[:, None] * num_items
+        marked.index_fill_(0, pair, True)
+        hits.append(marked.take(first_b1 + items_bK.clamp(min=0)) & (items_bK >= 0))
+        marked.index_fill_(0, pair, False)
+    return torch.cat(hits)
 
 
 def precision_at_k(hits_BK: Tensor, num_relevant_B: Tensor, k: int) -> Tensor:
