@@ -138,6 +138,13 @@ class RetrievalModule(L.LightningModule):
         self._item_IV: Tensor | None = None
         self._profile_IV: Tensor | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes dozens of times a step which hook runs: not worth a search for parameters each time.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def attach(self, resident: Resident) -> None:
         """Hand over the log: before `trainer.fit`, `trainer.validate` and `trainer.test`.
 
@@ -215,7 +222,9 @@ class RetrievalModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         losses = [self.loss(scorer.scored(batch, self.loss), scorer.known) for scorer in self._teachers]
-        mean = torch.stack([loss.detach() for loss in losses]).mean()
+        # The sum: each member learns as if it were alone.
+        total: Tensor = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+        mean = total.detach() / len(losses)
         self._loss_sum += mean
         # Logging every step costs more than the step of a small model.
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -231,8 +240,6 @@ class RetrievalModule(L.LightningModule):
                 batch_size=1,
                 sync_dist=True,
             )
-        # The sum: each member learns as if it were alone.
-        total: Tensor = torch.stack(losses).sum()
         return total
 
     def on_train_epoch_end(self) -> None:
@@ -252,7 +259,8 @@ class RetrievalModule(L.LightningModule):
         optimizer = self.optimizer_settings.build(self.named_parameters())
         total = self.trainer.estimated_stepping_batches
         scheduler = self.scheduler_settings.build(optimizer, float(total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        interval = "epoch" if self.scheduler_settings.is_constant else "step"
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
 
     # -- validation and test -------------------------------------------------------------------------------------
 

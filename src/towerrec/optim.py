@@ -234,6 +234,11 @@ class Schedule:
             raise ValueError(f"scheduler.final must be in [0, 1], got {final}")
         self.warmup_steps, self.final = warmup_steps, final
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether the learning rate never changes."""
+        return not self.needs_total and self.warmup_steps == 0
+
     def shape(self, done: float) -> float:
         """Factor between 1 and 0 when the share `done` in [0, 1] of the steps after the warm-up is over."""
         raise NotImplementedError(f"{type(self).__name__} must define shape")

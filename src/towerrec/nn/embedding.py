@@ -38,12 +38,17 @@ class PackedFeatures:
     num_rows: int
     has_unknown_ids: bool = False
     constant: bool = False
-    _readers: dict[int, Readers] = field(default_factory=dict, repr=False, compare=False)
+    _readers: dict[int | None, Readers] = field(default_factory=dict, repr=False, compare=False)
 
-    def readers(self, width: int, num_rows: int) -> Readers:
-        """Places of the rows, flattened to [N * F], that read each row of the embedding table; found once."""
+    def readers(self, width: int | None, num_rows: int) -> Readers | None:
+        """Which places of the features of a width, flattened to [N * F], or of the ids (None) read each row of their
+        embedding table; found once, where the same rows learn in every step."""
+        if not self.constant or not torch.is_grad_enabled():
+            return None
         if width not in self._readers:
-            self._readers[width] = Readers.of(self.index[width].reshape(-1), num_rows)
+            index = self.id_N if width is None else self.index[width]
+            assert index is not None
+            self._readers[width] = Readers.of(index.reshape(-1), num_rows)
         return self._readers[width]
 
     def gather(self, idx_R: Tensor) -> PackedFeatures:
@@ -197,11 +202,11 @@ class FeatureEncoder(nn.Module):
     def forward(self, packed: PackedFeatures) -> Tensor:
         """Encoding [R, E]."""
         parts: list[Tensor] = []
-        constant = packed.constant and torch.is_grad_enabled()
         for width, index_RF in packed.index.items():
             table = self.tables[str(width)]
-            readers = packed.readers(width, table.shape[0]) if constant else None
-            parts.append(read(table, index_RF.reshape(-1), readers).view(packed.num_rows, index_RF.shape[1] * width))
+            rows = read(table, index_RF.reshape(-1), packed.readers(width, table.shape[0]))
+            parts.append(rows.view(packed.num_rows, index_RF.shape[1] * width))
+        constant = packed.constant and torch.is_grad_enabled()
         for name, lists in packed.lists.items():
             parts.append(pooled(self.list_tables[name], lists, self.pooling, constant=constant))
         if packed.dense_NX is not None:

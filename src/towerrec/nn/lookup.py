@@ -19,7 +19,6 @@ from torch import Tensor
 from torch import device as Device
 from torch.autograd.function import once_differentiable
 
-from towerrec.ragged import UserItems
 from towerrec.schema import PAD
 
 
@@ -108,9 +107,11 @@ class Lists:
             picked = Lists(self.value_P, first_R, count_R, self.width)
             start_R = torch.arange(len(idx_R), device=idx_R.device) * self.width
             return Lists(picked.padded.reshape(-1), start_R, count_R, self.width)
-        lists = UserItems(torch.cat([self.first_N, self.first_N.new_tensor([len(self.value_P)])]), self.value_P, 0)
-        _, value_P, _ = lists.pairs_of(idx_R)
-        return Lists(value_P, torch.cumsum(count_R, 0) - count_R, count_R, self.width)
+        start_R = torch.cumsum(count_R, 0) - count_R
+        num_values = int(count_R.sum())
+        place_P = torch.repeat_interleave(first_R - start_R, count_R, output_size=num_values)
+        place_P += torch.arange(num_values)
+        return Lists(self.value_P.index_select(0, place_P), start_R, count_R, self.width)
 
     def readers(self, num_rows: int) -> Readers:
         """Which lists hold each value below `num_rows`; found once."""

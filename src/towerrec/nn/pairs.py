@@ -73,8 +73,8 @@ def _summed(
 def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor, place_B: Tensor | None = None) -> Tensor:
     """Dot products [B] of the users `group_B` and the items `place_B`.
 
-    On a CPU no vector is copied for all rows: reading and writing these takes more time than the products. The sum is
-    float32 at least.
+    On a CPU no vector is copied for all rows: reading and writing these takes more time than the products. Products and
+    sums are float32 at least.
 
     Args:
         user_GV: Vectors of users.
@@ -82,11 +82,12 @@ def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor, place_B: Tens
         group_B: User of every row.
         place_B: Item of every row; None: there is one per row, in their order.
     """
+    wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_KV.dtype), torch.float32)
+    user_GV, item_KV = user_GV.to(wide), item_KV.to(wide)
     if user_GV.device.type != "cpu":
         item_BV = item_KV if place_B is None else item_KV.index_select(0, place_B)
         return (user_GV.index_select(0, group_B) * item_BV).sum(1)
     if place_B is None:
         place_B = torch.arange(item_KV.shape[0])
-    wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_KV.dtype), torch.float32)
-    scores_B: Tensor = _PairScores.apply(user_GV.to(wide), item_KV.to(wide), group_B, place_B)
+    scores_B: Tensor = _PairScores.apply(user_GV, item_KV, group_B, place_B)
     return scores_B

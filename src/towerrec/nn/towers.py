@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from towerrec.nn.blocks import LayerSettings, activation_of
 from towerrec.nn.checks import check_share
 from towerrec.nn.embedding import FeatureEncoder, PackedFeatures, check_range
 from towerrec.nn.history import History
+from towerrec.nn.lookup import Readers, read
 from towerrec.nn.sharded import RowShard
 from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
 
@@ -161,9 +163,8 @@ class Tower(nn.Module):
             return values if at_R is None else values.index_select(0, at_R)
 
         num_rows = packed.num_rows if at_R is None else at_R.shape[0]
+        of_table = self.features(self._without_some(packed, context=False)) if self.features.specs else None
         inputs: list[Tensor] = []
-        if self.features.specs:
-            inputs.append(spread(self.features(self._without_some(packed, context=False))))
         if self.reads_context:
             inputs.append(self.features(self.pack_context(context or {}, num_rows=num_rows)))
         if self.history is not None:
@@ -173,13 +174,14 @@ class Tower(nn.Module):
         bias_R: Tensor | None = None
         if self.id_vectors is not None:
             assert packed.id_N is not None
-            id_vector, bias_R = self._of_ids(spread(packed.id_N), has_unknown=packed.has_unknown_ids)
+            readers = None if at_R is not None else packed.readers(None, self.id_vectors.shape[0])
+            id_vector, bias_R = self._of_ids(spread(packed.id_N), readers, has_unknown=packed.has_unknown_ids)
             if self.residual_id:
                 vector_RD = id_vector
             else:
                 inputs.append(id_vector)
         if self.output is not None:
-            from_features, feature_bias_R = self._of_inputs(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+            from_features, feature_bias_R = self._output(self._hidden(of_table, inputs, at_R))
             vector_RD = from_features if vector_RD is None else vector_RD + from_features
             if feature_bias_R is not None:
                 bias_R = feature_bias_R if bias_R is None else bias_R + feature_bias_R
@@ -188,10 +190,33 @@ class Tower(nn.Module):
         assert vector_RD is not None, "TwoTower refuses towers without inputs"
         return vector_RD, bias_R
 
-    def _of_inputs(self, input_RE: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Vectors [R, D] and biases [R] of the encoded features."""
-        assert self.layers is not None and self.output is not None
-        vector_RD = self.output(self.layers(input_RE))
+    def _hidden(self, of_table_NE: Tensor | None, inputs: list[Tensor], at_R: Tensor | None) -> Tensor:
+        """What the layers make of the features of the table and, behind them, of the rows' own inputs."""
+        assert self.layers is not None
+        first = self.layers[0] if isinstance(self.layers, nn.Sequential) and len(self.layers) else None
+        if at_R is None or of_table_NE is None or not isinstance(first, nn.Linear):
+            if of_table_NE is not None:
+                inputs = [of_table_NE if at_R is None else of_table_NE.index_select(0, at_R), *inputs]
+            hidden: Tensor = self.layers(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+            return hidden
+        # The first layer is linear: its part over the table's features is the same for all rows of a user or item, and
+        # narrower than these. Summed in float32 at least.
+        width = of_table_NE.shape[1]
+        hidden_NE = F.linear(of_table_NE, first.weight[:, :width])
+        hidden = hidden_NE.to(torch.promote_types(hidden_NE.dtype, torch.float32)).index_select(0, at_R)
+        if inputs:
+            own_RE = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+            hidden = hidden + F.linear(own_RE, first.weight[:, width:], first.bias)
+        else:
+            hidden = hidden + first.bias
+        for layer in list(self.layers)[1:]:
+            hidden = layer(hidden)
+        return hidden
+
+    def _output(self, hidden_RE: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Vectors [R, D] and biases [R] from the last hidden layer."""
+        assert self.output is not None
+        vector_RD = self.output(hidden_RE)
         bias_R: Tensor | None = None
         if self.bias:
             # Split: the gradients of two slices would each fill a whole matrix.
@@ -201,27 +226,27 @@ class Tower(nn.Module):
             vector_RD = self.output_activation(vector_RD)
         return vector_RD, bias_R
 
-    def _of_ids(self, id_R: Tensor, *, has_unknown: bool) -> tuple[Tensor, Tensor | None]:
+    def _of_ids(self, id_R: Tensor, readers: Readers | None, *, has_unknown: bool) -> tuple[Tensor, Tensor | None]:
         """Vectors and biases [R] of ids; in training some are unknown, and no gradient reaches those that are."""
         assert self.id_vectors is not None
         hides = self.training and self.hides.id > 0.0
         if hides:
             id_R = id_R.masked_fill(torch.rand(id_R.shape, device=id_R.device) < self.hides.id, UNKNOWN)
-        vector_RD, bias_R = self._look_up(id_R)
+        vector_RD, bias_R = self._look_up(id_R, None if hides else readers)
         if self.training and (hides or has_unknown):
             known_R = id_R >= FIRST
             vector_RD = torch.where(known_R[:, None], vector_RD, vector_RD.detach())
             bias_R = None if bias_R is None else torch.where(known_R, bias_R, bias_R.detach())
         return vector_RD, bias_R
 
-    def _look_up(self, id_R: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _look_up(self, id_R: Tensor, readers: Readers | None) -> tuple[Tensor, Tensor | None]:
         assert self.id_vectors is not None
         if self.shard is not None:
             tables = [self.id_vectors] if self.id_biases is None else [self.id_vectors, self.id_biases]
             found = self.shard.look_up(id_R, *tables)
             return found[0], None if self.id_biases is None else found[1]
-        bias_R = None if self.id_biases is None else self.id_biases.index_select(0, id_R)
-        return self.id_vectors.index_select(0, id_R), bias_R
+        bias_R = None if self.id_biases is None else read(self.id_biases[:, None], id_R, readers)[:, 0]
+        return read(self.id_vectors, id_R, readers), bias_R
 
     def keep(self, shard: RowShard) -> None:
         """Keep a block of rows of the id's tables; the others lie with other processes (`nn.sharded`)."""
