@@ -13,7 +13,6 @@ from typing import Any
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import Given, RandomRows
 from towerrec.nn.losses import Loss, Multinomial
-from towerrec.positive import positive_mask
 
 AUTO = "auto"
 
@@ -74,11 +73,11 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | 
         return dict(loss)
     if not prepared.binary:
         return {"_target_": "towerrec.nn.losses.MSE"}
-    rows = prepared.store.rows("train")
-    share = float(positive_mask(rows.label, prepared.positive).float().mean())
+    num_rows = prepared.store.num_rows("train")
+    share = prepared.store.count("train", rule=prepared.positive) / num_rows
     if share == 1.0:
         return {"_target_": "towerrec.nn.losses.Multinomial"}
-    density = len(rows.label) / (prepared.schema.num_users * prepared.schema.num_items)
+    density = num_rows / (prepared.schema.num_users * prepared.schema.num_items)
     if (candidates or prepared.candidates) == "observed" or density > _DENSE:
         return {"_target_": "towerrec.nn.losses.BCE"}
     return {"_target_": "towerrec.nn.losses.Multinomial", "shown_weight": min(0.5 * share / (1.0 - share), 1.0)}

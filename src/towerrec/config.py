@@ -42,12 +42,12 @@ class LoaderConfig:
         batch_size: Training rows (or users, see `unit`) per step and device; null: see `choices.batch_size`.
         eval_users: Users ranked at once in validation.
         eval_rows: Rows predicted at once in validation.
-        micro_batch: Rows of a batch that pass a tower at once, which bounds the memory of large batches
-            (`nn.encoder.TableEncoder`); null: all.
+        micro_batch: Rows that pass a tower at once, which bounds the memory (`nn.encoder.TableEncoder`); null: all.
         history_length: Recent positives of the user handed to the model (0: none; models that read a history set it).
         unit: What `batch_size` counts: `rows`, or `users` with all their rows; null: as the loss likes it.
         target_share: Under `unit=users`, the share of a user's rows that an epoch asks for (`UserBatchLoader`).
         resident: Keep the rows on the training device; `null` decides by the free memory.
+        buffer_rows: Leave the rows on disk, pool so many in memory (`BlockLoader`); `null`: where they do not fit.
     """
 
     batch_size: int | None = None
@@ -58,6 +58,7 @@ class LoaderConfig:
     unit: str | None = None
     target_share: float = 0.5
     resident: bool | None = None
+    buffer_rows: int | None = None
 
 
 @dataclass
@@ -220,9 +221,8 @@ def train_config(cfg: DictConfig) -> TrainConfig:
     """The typed, checked config of `train.py`."""
     config = _typed(cfg, TrainConfig)
     _check_eval(config.eval)
-    for name in ("batch_size", "micro_batch", "eval_users", "eval_rows"):
-        size = getattr(config.loader, name)
-        if size is not None:
+    for name in ("batch_size", "micro_batch", "eval_users", "eval_rows", "buffer_rows"):
+        if (size := getattr(config.loader, name)) is not None:
             _at_least_one(f"loader.{name}", size)
     if config.loader.history_length < 0:
         raise ValueError(f"loader.history_length must be 0 or more, got {config.loader.history_length}")

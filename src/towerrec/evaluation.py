@@ -136,8 +136,8 @@ def train_rows(prepared: Prepared) -> TrainRows:
     """What baselines learn from: the training rows under the label's rule."""
     rows = prepared.store.rows("train")
     return TrainRows(
-        user_idx=rows.user_idx.long(),
-        item_idx=rows.item_idx.long(),
+        user_idx=rows.user_idx,
+        item_idx=rows.item_idx,
         positive=positive_mask(rows.label, prepared.positive),
         num_users=prepared.schema.num_users,
         num_items=prepared.schema.num_items,
@@ -209,8 +209,8 @@ def pair_values(predicted_R: Tensor, actual_R: Tensor) -> Tensor:
 def constant_predictions(prepared: Prepared, actual_R: Tensor) -> dict[str, dict[str, float]]:
     """Errors of the two constants every model must beat, the mean and the median of the training rows; a constant
     orders no pair, so its XAUC is one half."""
-    values = prepared.store.values("train").double()
-    constants = {"train mean": values.mean(), "train median": values.median()}
+    mean, median = prepared.store.mean_and_median("train")
+    constants = {"train mean": torch.tensor(mean).double(), "train median": torch.tensor(median).double()}
     return {
         name: {
             "rmse": float(rmse(constant.expand_as(actual_R), actual_R)),

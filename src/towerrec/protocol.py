@@ -22,6 +22,9 @@ from towerrec.nn.peers import ALONE, Peers
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval.candidates import only_candidates
 
+# Users whose seen items are unpacked at once: all their lists together may be as large as the log.
+_USERS = 4096
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -128,7 +131,7 @@ def protocol(
 def _candidates_per_user(users: Tensor, allowed: Tensor | UserItems, exclude: UserItems | None) -> float:
     if isinstance(allowed, UserItems):
         return round(float(allowed.counts[users].double().mean()), 2)
-    seen = 0 if exclude is None else int(allowed[exclude.pairs_of(users)[1]].sum())
+    seen = 0 if exclude is None else sum(int(allowed[exclude.pairs_of(u)[1]].sum()) for u in users.split(_USERS))
     return round(int(allowed.sum()) - seen / len(users), 2)
 
 

@@ -16,7 +16,8 @@ from torch import device as Device
 class UserItems:
     """For every user the sorted, distinct item indices: `items[offsets[u] : offsets[u + 1]]`.
 
-    `offsets` is int64 [U + 1], `items` int64 [P] (int32 where it lies on disk), `values` float32 [P] or None (for instance graded relevance).
+    `offsets` is int64 [U + 1], `items` int64 [P] (int32 where it lies on disk), `values` float32 [P] or None (for
+    instance graded relevance).
     """
 
     offsets: Tensor
@@ -68,11 +69,25 @@ class UserItems:
         """
         start_B = self.offsets[user_idx_B]
         count_B = self.offsets[user_idx_B + 1] - start_B
-        every_B = torch.arange(len(user_idx_B), device=count_B.device)
-        row = torch.repeat_interleave(every_B, count_B, output_size=total)
+        row = torch.repeat_interleave(count_B, output_size=total)
         shift_B = start_B - (torch.cumsum(count_B, 0) - count_B)
-        position = torch.arange(row.shape[0], device=row.device).add_(shift_B[row])
-        return row, self.items[position].long(), position
+        position = torch.arange(row.shape[0], device=row.device)
+        position += torch.repeat_interleave(shift_B, count_B, output_size=row.shape[0])
+        return row, self.items.index_select(0, position).long(), position
+
+    def contain(self, user_idx_B: Tensor, item_idx_B: Tensor) -> Tensor:
+        """Whether each item stands in the list of its user, bool [B]: a binary search in each list."""
+        found_B = torch.zeros_like(user_idx_B, dtype=torch.bool)
+        if self.items.shape[0] == 0 or user_idx_B.shape[0] == 0:
+            return found_B
+        low_B, end_B = self.offsets[user_idx_B], self.offsets[user_idx_B + 1]
+        high_B, last = end_B.clone(), self.items.shape[0] - 1
+        for _ in range(int((end_B - low_B).max()).bit_length()):
+            middle_B = (low_B + high_B) // 2
+            smaller_B = (self.items[middle_B.clamp(max=last)] < item_idx_B) & (low_B < high_B)
+            low_B = torch.where(smaller_B, middle_B + 1, low_B)
+            high_B = torch.where(smaller_B, high_B, middle_B)
+        return (low_B < end_B) & (self.items[low_B.clamp(max=last)] == item_idx_B)
 
     def mask_of(self, user_idx_B: Tensor) -> Tensor:
         """Dense membership, bool [B, I]."""

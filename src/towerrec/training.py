@@ -33,7 +33,6 @@ from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
 from towerrec.nn.profile import UserProfiles
 from towerrec.nn.two_tower import TwoTower
-from towerrec.positive import positive_mask
 from towerrec.probing import best_scale
 from towerrec.protocol import protocol
 from towerrec.ragged import UserItems
@@ -215,9 +214,7 @@ def resident(
 ) -> Resident:
     """What the module keeps of the log: tables, counts, and what validation ranks against."""
     prepared = data.prepared
-    rows = prepared.store.rows("train")
-    kept = positive_mask(rows.label, prepared.positive) if loss.rows == "positives" else None
-    label = rows.label if kept is None else rows.label[kept]
+    labels = prepared.store.label_facts("train", rule=prepared.positive if loss.rows == "positives" else None)
     tasks = {}
     if validated:
         rules = protocol(
@@ -241,7 +238,7 @@ def resident(
         items=prepared.items,
         item_counts=store.item_counts("train", rule=prepared.positive if compared == "positives" else None),
         known=known,
-        labels=LabelFacts(float(label.mean()), float(label.min()), float(label.max())),
+        labels=LabelFacts(*labels),
         positive=prepared.positive,
         views=store.item_counts("train") if "views" in negatives.needs else None,
         skips=store.seen("train").without(known) if "skips" in negatives.needs else None,
@@ -323,9 +320,7 @@ def _num_units(data: RetrievalDataModule, loss: Loss, unit: str) -> int:
     if unit == "users":
         lists = store.seen("train") if loss.rows == "all" else store.positives("train", rule)
         return int((lists.counts > 0).sum())
-    if loss.rows == "all":
-        return store.num_rows("train")
-    return int(store.item_counts("train", rule=rule).sum())
+    return store.count("train", rule=None if loss.rows == "all" else rule)
 
 
 def _cuts(ks: list[int], monitor: str) -> list[int]:
@@ -338,7 +333,7 @@ def _headline(module: RetrievalModule, loss: Loss, data: RetrievalDataModule) ->
     schema = data.prepared.schema
     users, items = len(schema.side("user")), len(schema.side("item"))
     parameters = _num_parameters(module)
-    rows = len(data.prepared.store.rows("train"))
+    rows = data.prepared.store.num_rows("train")
     return (
         f"model: {users} user and {items} item features, {parameters:,} parameters; loss {loss.name} on "
         f"{loss.rows} of {rows:,} training rows, "

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import torch
 from planted import schema_of
 
 from towerrec.choices import BY_ROWS, BY_USERS, batch_size, loss_node, max_epochs, model_node, split_node, unit
@@ -51,9 +50,12 @@ def test_a_split_that_was_chosen_stays_what_it_is():
 
 
 def prepared_of(labels: list[float], *, candidates: str = "catalogue", num_users: int = 100) -> Prepared:
-    rows = SimpleNamespace(label=torch.tensor(labels))
     binary = set(labels) <= {0.0, 1.0}
-    store = SimpleNamespace(rows=lambda split: rows if split == "train" else None)
+    positives = sum(label > 0 for label in labels)
+    store = SimpleNamespace(
+        num_rows=lambda split: len(labels) if split == "train" else 0,
+        count=lambda split, rule: positives if (split, rule) == ("train", "> 0") else 0,
+    )
     schema = SimpleNamespace(num_users=num_users, num_items=10)
     plain = {"store": store, "binary": binary, "candidates": candidates, "positive": "> 0", "schema": schema}
     return cast(Prepared, SimpleNamespace(**plain))

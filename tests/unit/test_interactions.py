@@ -174,7 +174,7 @@ def test_a_log_that_does_not_fit_is_one_readable_error(tmp_path, text, settings,
 def test_files_that_are_missing_or_say_nothing_about_their_form_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"data.interactions=.*nowhere.csv: there is no such file"):
         read(str(tmp_path / "nowhere.csv"))
-    with pytest.raises(ValueError, match="is a directory"):
+    with pytest.raises(ValueError, match="is a folder without a table"):
         read(str(tmp_path))
     with pytest.raises(ValueError, match=r"give data.separator"):
         read(written(tmp_path, "log.dat", "user_id item_id\n1 2\n"))

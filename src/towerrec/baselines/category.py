@@ -93,7 +93,7 @@ class CategoryAffinity:
         for category_I in category_IL.unbind(1):
             category_N = category_I[rows.item_idx]
             known_N = category_N >= FIRST
-            cell_P = rows.user_idx[known_N] * num_categories + category_N[known_N]
+            cell_P = rows.user_idx[known_N].long() * num_categories + category_N[known_N]
             views += torch.bincount(cell_P, minlength=num_cells)
             likes += torch.bincount(cell_P[rows.positive[known_N]], minlength=num_cells)
         views_UC, likes_UC = (t.view(rows.num_users, num_categories) for t in (views, likes))

@@ -11,10 +11,13 @@ from torch import Tensor
 from towerrec.decay import decayed_counts, latest
 from towerrec.ragged import UserItems
 
+# Rows counted at once.
+_CHUNK = 1 << 20
+
 
 @dataclass(frozen=True)
 class TrainRows:
-    """Training rows, N of them: `user_idx`, `item_idx` int64 [N], `positive` bool [N].
+    """Training rows, N of them: `user_idx`, `item_idx` int32 or int64 [N], `positive` bool [N].
 
     A row is a view; a positive row is a view the user liked by the label's rule.
 
@@ -43,12 +46,19 @@ class TrainRows:
     @property
     def views(self) -> Tensor:
         """Rows of every item, float64 [I]."""
-        return torch.bincount(self.item_idx, minlength=self.num_items).double()
+        return self._per_item(torch.ones_like(self.positive))
 
     @property
     def likes(self) -> Tensor:
         """Positive rows of every item, float64 [I]."""
-        return torch.bincount(self.item_idx[self.positive], minlength=self.num_items).double()
+        return self._per_item(self.positive)
+
+    def _per_item(self, counted_N: Tensor) -> Tensor:
+        """In pieces: the log may not fit into memory."""
+        total_I = torch.zeros(self.num_items, dtype=torch.int64)
+        for item_idx, counted in zip(self.item_idx.split(_CHUNK), counted_N.split(_CHUNK), strict=True):
+            total_I += torch.bincount(item_idx[counted], minlength=self.num_items)
+        return total_I.double()
 
     def liked_items(self) -> UserItems:
         """Distinct positives of every user."""

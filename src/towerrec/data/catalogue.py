@@ -17,7 +17,6 @@ from towerrec.data.history import UserHistory
 from towerrec.data.prepare import Prepared
 from towerrec.data.store import InteractionStore
 from towerrec.data.time import ages, local_time
-from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import FeatureTable
 
@@ -54,11 +53,7 @@ def catalogue_of(prepared: Prepared, *, profile: str = "none") -> Catalogue:
 
 def train_history(store: InteractionStore, positive: str) -> UserHistory:
     """The training rows whose label passes the rule, as histories."""
-    rows = store.rows("train")
-    kept = positive_mask(rows.label, positive)
-    return UserHistory.build(
-        rows.user_idx[kept], rows.item_idx[kept], rows.timestamp_ms[kept], num_users=store.num_users
-    )
+    return store.history(positive)
 
 
 def item_ages(catalogue: Catalogue, at_ms: int | None) -> Tensor | None:
@@ -97,9 +92,9 @@ def load_catalogue(directory: str | Path) -> Catalogue:
     tables = load_tables(path)
     return Catalogue(
         **tables.__dict__,
-        seen=UserItems(packed["seen_offsets"], packed["seen_items"].long(), tables.schema.num_items),
+        seen=UserItems(packed["seen_offsets"], packed["seen_items"], tables.schema.num_items),
         history=UserHistory(
-            items=packed["history_items"].long(),
+            items=packed["history_items"],
             key=packed["history_key"],
             first=packed["history_first"],
             first_timed=packed["history_first_timed"],

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
 
+from towerrec.data.block_loader import BlockLoader
 from towerrec.data.catalogue import train_history
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.history import UserHistory
 from towerrec.data.labels import Label
 from towerrec.data.loader import BatchLoader, UserLoader
+from towerrec.data.memory import memory_limit
 from towerrec.data.prepare import Prepared, prepare
 from towerrec.data.splits import Split
-from towerrec.data.store import Rows
+from towerrec.data.store import InteractionStore, Rows
 from towerrec.data.tables import Source
 from towerrec.data.user_batches import UserBatchLoader
 
+log = logging.getLogger(__name__)
+
 UNITS = ("rows", "users")
+BUFFER_ROWS = 1 << 21
+"""Rows of a pool where the rows of a log that does not fit into memory stay on disk and nothing else is said."""
+BYTES_PER_ROW = 64
+"""What training in memory takes per training row: packed columns, their permutation, and lists of users."""
 
 
 class RetrievalDataModule(L.LightningDataModule):
@@ -44,6 +54,8 @@ class RetrievalDataModule(L.LightningDataModule):
         unit: What `batch_size` counts: `rows`, or `users` with all their rows.
         target_share: With `unit="users"`, see `UserBatchLoader`.
         resident: Keep the rows on the training device; None: on a GPU whose free memory holds them three times.
+        buffer_rows: Leave the training rows on disk and pool so many in memory (`BlockLoader`); None: where half of the
+            memory there is would not hold what training makes of them.
         rows: Train on `all` rows, or only on the `positives`.
         positive: Rule of a positive in validation and test; None takes the label's.
         seed: Of the order of training rows.
@@ -68,6 +80,7 @@ class RetrievalDataModule(L.LightningDataModule):
         unit: str = "rows",
         target_share: float = 0.5,
         resident: bool | None = None,
+        buffer_rows: int | None = None,
         rows: str = "all",
         positive: str | None = None,
         seed: int = 0,
@@ -92,6 +105,7 @@ class RetrievalDataModule(L.LightningDataModule):
                 "unit": unit,
                 "target_share": target_share,
                 "resident": resident,
+                "buffer_rows": buffer_rows,
                 "rows": rows,
                 "positive": positive,
                 "seed": seed,
@@ -104,8 +118,24 @@ class RetrievalDataModule(L.LightningDataModule):
     def prepared(self) -> Prepared:
         """The prepared log; made on first use."""
         if self._prepared is None:
-            self._prepared = prepare(**self._inputs)
+            made = prepare(**self._inputs)
+            pooled = self._pools_rows(made.store)
+            self._prepared = replace(made, store=replace(made.store, on_disk=True)) if pooled else made
         return self._prepared
+
+    def _pools_rows(self, store: InteractionStore) -> bool:
+        """Whether the training rows stay on disk; one line says so where that was not asked for."""
+        if self.hparams["buffer_rows"] is not None or self.hparams["resident"]:
+            return not self.hparams["resident"]
+        # Not by what is free now: the order of the rows depends on the answer, and all processes must find the same.
+        needed, limit = BYTES_PER_ROW * store.num_rows("train"), memory_limit()
+        if 2 * needed <= limit:
+            return False
+        log.info(
+            f"training on {store.num_rows('train'):,} rows would take about {needed / 2**30:.1f} GiB of memory, there "
+            f"are {limit / 2**30:.1f}: they stay on disk, {BUFFER_ROWS:,} of them in memory (loader.buffer_rows)"
+        )
+        return True
 
     def joined(self) -> RetrievalDataModule:
         """The same loaders over the log whose validation rows are training rows too (`Prepared.joined`)."""
@@ -134,9 +164,11 @@ class RetrievalDataModule(L.LightningDataModule):
         """Open the cache (every process)."""
         assert self.prepared.schema.num_users > 0
 
-    def train_dataloader(self) -> BatchLoader:
+    def train_dataloader(self) -> BatchLoader | BlockLoader:
         """Batches of training rows in an order that each epoch draws anew."""
         hparams = self.hparams
+        if self.prepared.store.on_disk:
+            return self._block_loader()
         if hparams["unit"] == "rows":
             return self._row_loader("train", hparams["batch_size"], shuffle=True, kind=hparams["rows"])
         if hparams["history_length"] > 0:
@@ -150,6 +182,30 @@ class RetrievalDataModule(L.LightningDataModule):
             positive=self.prepared.positive,
             rank=self._rank,
             world_size=self._world_size,
+        )
+
+    def _block_loader(self) -> BlockLoader:
+        hparams = self.hparams
+        if hparams["unit"] != "rows":
+            raise ValueError(
+                "loader.unit=users draws users from the whole log in memory, but its rows stay on disk "
+                "(loader.buffer_rows): choose a loss that reads rows, such as loss=bce or loss=in_batch_softmax, and "
+                "loader.unit=rows, or give loader.resident=true more memory"
+            )
+        length: int = hparams["history_length"]
+        step = hparams["batch_size"] * self._world_size
+        return BlockLoader(
+            self.prepared.store,
+            batch_size=hparams["batch_size"],
+            buffer_rows=hparams["buffer_rows"] or max(BUFFER_ROWS, step),
+            seed=hparams["seed"],
+            kind=hparams["rows"],
+            positive=self.prepared.positive,
+            history=self.history.to(self._device) if length > 0 else None,
+            history_length=length,
+            rank=self._rank,
+            world_size=self._world_size,
+            device=self._device,
         )
 
     def val_dataloader(self) -> list[UserLoader | BatchLoader]:

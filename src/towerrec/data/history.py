@@ -22,7 +22,7 @@ class UserHistory:
     """Training positives of every user in order of time.
 
     Args:
-        items: int64 [P], sorted by user, time and file order (rows without time first).
+        items: int64 (int32 on disk) [P], sorted by user, time and file order (rows without time first).
         key: int64 [P], `user * (T + 2) + rank of the moment` (0 without time), ascending.
         first: int64 [U + 1], where each user's positives begin.
         first_timed: int64 [U], where those with a time begin.
@@ -92,7 +92,7 @@ class UserHistory:
         position_BH = end_B.long()[:, None] - 1 - torch.arange(length, device=end_B.device)
         if self.items.shape[0] == 0:
             return torch.full_like(position_BH, -1)
-        items_BH = self.items.index_select(0, position_BH.clamp(min=0).view(-1)).view_as(position_BH)
+        items_BH = self.items.index_select(0, position_BH.clamp(min=0).view(-1)).long().view_as(position_BH)
         return items_BH.masked_fill_(position_BH < start_B[:, None], -1)
 
     def to(self, device: Device | str) -> UserHistory:

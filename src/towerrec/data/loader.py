@@ -110,18 +110,9 @@ class BatchLoader:
             yield self._batch(order, start, end)
 
     def _bounds(self) -> list[int]:
-        """Where the batches of all processes together begin, and the end."""
-        step = self.batch_size * self.world_size
-        full = self.num_units // step
-        rest = self.num_units - full * step
-        bounds = [i * step for i in range(full + 1)]
-        if rest > 0 and not self.drop_last:
-            if rest < self.world_size and full > 0:
-                # Too few for one in each process: they join the batch before.
-                bounds[-1] = self.num_units
-            else:
-                bounds.append(self.num_units)
-        return bounds
+        return batch_bounds(
+            self.num_units, batch_size=self.batch_size, world_size=self.world_size, drop_last=self.drop_last
+        )
 
     def _order(self) -> Tensor | None:
         """Row numbers in the order of this epoch, int64 [R]; None means 0, 1, 2, ..."""
@@ -131,7 +122,7 @@ class BatchLoader:
         return order if self.chosen is None else self.chosen[order]
 
     def _generator(self) -> torch.Generator:
-        return torch.Generator(device=self.rows.label.device).manual_seed(_mix(self.seed, self.epoch))
+        return torch.Generator(device=self.rows.label.device).manual_seed(mix(self.seed, self.epoch))
 
     def _batch(self, order: Tensor | None, start: int, end: int) -> Batch:
         share = slice(start + self.rank, end, self.world_size)
@@ -158,6 +149,21 @@ class BatchLoader:
             item_context={name: _widen(take(column)) for name, column in rows.item_context.items()},
             history=history,
         )
+
+
+def batch_bounds(num_units: int, *, batch_size: int, world_size: int = 1, drop_last: bool = False) -> list[int]:
+    """Where the batches of all processes together begin, and the end."""
+    step = batch_size * world_size
+    full = num_units // step
+    rest = num_units - full * step
+    bounds = [i * step for i in range(full + 1)]
+    if rest > 0 and not drop_last:
+        if rest < world_size and full > 0:
+            # Too few for one in each process: they join the batch before.
+            bounds[-1] = num_units
+        else:
+            bounds.append(num_units)
+    return bounds
 
 
 class UserLoader:
@@ -198,6 +204,6 @@ def _widen(column: Tensor) -> Tensor:
     return column if column.is_floating_point() else column.long()
 
 
-def _mix(seed: int, epoch: int) -> int:
+def mix(seed: int, epoch: int) -> int:
     """One number of two, so that seed 0 in epoch 1 and seed 1 in epoch 0 differ."""
     return (seed * 0x9E3779B1 + epoch * 0x85EBCA77 + 1) % (2**63)

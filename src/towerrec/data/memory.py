@@ -8,20 +8,23 @@ from pathlib import Path
 _UNLIMITED = 1 << 60
 
 
+def memory_limit() -> int:
+    """Bytes that this process may ever hold, whatever others take now: the same at every start on a machine."""
+    machine = _fields(Path("/proc/meminfo")).get("MemTotal", _UNLIMITED >> 10) << 10
+    return min(machine, *(limit for limit, _ in _control_groups()), *(limit for limit, _ in _process_limits()))
+
+
 def available_memory() -> int:
     """Bytes that this process can still allocate: the least of what the machine has free, what its control group
     leaves (pages of files do not count there: they give way) and `ulimit -d` and `-v`."""
-    return max(min(_machine(), _control_group(), _process_limits()), 0)
+    machine = _fields(Path("/proc/meminfo")).get("MemAvailable", _UNLIMITED >> 10) << 10
+    limits = [*_control_groups(), *_process_limits()]
+    return max(min(machine, *(limit - used for limit, used in limits)), 0)
 
 
-def _machine() -> int:
-    known = _fields(Path("/proc/meminfo"))
-    return known.get("MemAvailable", _UNLIMITED >> 10) << 10
-
-
-def _control_group() -> int:
-    """Versions 1 and 2 of Linux's memory controller; the group of the process and all above it."""
-    left = _UNLIMITED
+def _control_groups() -> list[tuple[int, int]]:
+    """Limit and memory in use of the process's group and of all above it: versions 1 and 2 of Linux's controller."""
+    found = [(_UNLIMITED, 0)]
     for line in _text(Path("/proc/self/cgroup")).splitlines():
         number, controllers, path = line.split(":", 2)
         if number != "0" and "memory" not in controllers.split(","):
@@ -32,20 +35,21 @@ def _control_group() -> int:
         for folder in (group, *group.parents):
             text = _text(folder / limit).strip()
             if text.isdigit():
-                left = min(left, int(text) - _fields(folder / "memory.stat").get(anonymous, 0))
+                found.append((int(text), _fields(folder / "memory.stat").get(anonymous, 0)))
             if folder == root:
                 break
-    return left
+    return found
 
 
-def _process_limits() -> int:
+def _process_limits() -> list[tuple[int, int]]:
+    """Limit and use of `ulimit -d` and `-v`."""
     known = _fields(Path("/proc/self/status"))
-    left = _UNLIMITED
+    found = [(_UNLIMITED, 0)]
     for kind, used in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "VmSize")):
         soft = resource.getrlimit(kind)[0]
         if soft != resource.RLIM_INFINITY:
-            left = min(left, soft - (known.get(used, 0) << 10))
-    return left
+            found.append((soft, known.get(used, 0) << 10))
+    return found
 
 
 def _fields(path: Path) -> dict[str, int]:

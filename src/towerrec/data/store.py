@@ -6,20 +6,25 @@ Shape letters: R rows of a split, U users, I items.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch import device as Device
 
+from towerrec.data.history import UserHistory
+from towerrec.data.on_disk import history_on_disk, lists_on_disk
+from towerrec.data.selection import at_places
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP, SPLITS
 
+Kept = TypeVar("Kept")
 OPTIONAL = ("weight", "value", "base", "spread")
 # Rows looked at at once where a whole column would be too much.
 BLOCK_ROWS = 1 << 20
@@ -52,6 +57,18 @@ class Rows:
         columns = [self.user_idx, self.item_idx, self.label, self.timestamp_ms, *weight, *contexts]
         return sum(column.numel() * column.element_size() for column in columns)
 
+    def part(self, rows: slice) -> Rows:
+        """Some rows in a row."""
+        return Rows(
+            user_idx=self.user_idx[rows],
+            item_idx=self.item_idx[rows],
+            label=self.label[rows],
+            timestamp_ms=self.timestamp_ms[rows],
+            weight=None if self.weight is None else self.weight[rows],
+            user_context={name: column[rows] for name, column in self.user_context.items()},
+            item_context={name: column[rows] for name, column in self.item_context.items()},
+        )
+
     def to(self, device: Device | str) -> Rows:
         return Rows(
             user_idx=self.user_idx.to(device),
@@ -78,6 +95,8 @@ class InteractionStore:
         has_value: Whether the label is a transform of something.
         has_terms: Whether that transform depends on the row.
         train_order: Order of the training rows, int64 [R]; None: as they lie in the files.
+        on_disk: Whether the log does not fit into memory: lists of users are then built in blocks and lie on disk.
+        block_rows: Rows of a block.
     """
 
     directory: Path
@@ -89,6 +108,9 @@ class InteractionStore:
     has_value: bool = False
     has_terms: bool = False
     train_order: Tensor | None = None
+    on_disk: bool = False
+    block_rows: int = BLOCK_ROWS
+    _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def write(
@@ -117,9 +139,9 @@ class InteractionStore:
         order = sort_order(split, columns["user_idx"], columns["timestamp_ms"])
         dtypes = COLUMNS | {name: np.float32 for name in OPTIONAL if name in columns}
         for name, dtype in dtypes.items():
-            np.save(directory / f"{name}.npy", columns[name].astype(dtype, copy=False)[order])
+            np.save(directory / f"{name}.npy", columns[name].astype(dtype, copy=False).take(order))
         for name, (_, values) in context.items():
-            np.save(directory / f"context_{name}.npy", values[order])
+            np.save(directory / f"context_{name}.npy", values.take(order))
         rows = np.bincount(split, minlength=4)[1:4]
         assert rows.sum() == len(split), "rows of no split must be dropped before they are stored"
         sides = {name: side for name, (side, _) in context.items()}
@@ -173,6 +195,11 @@ class InteractionStore:
         Rows of one user and moment: those that were for training first, each kind in file order.
         """
         assert self.train_order is None, "validation rows join the training rows once"
+        if self.on_disk:
+            raise ValueError(
+                "refit=true sorts training and validation rows in memory, but this log stays on disk "
+                "(loader.buffer_rows): set refit=false"
+            )
         start, end = self.offsets["train"][0], self.offsets["val"][1]
         joined = replace(self, offsets={**self.offsets, "train": (start, end), "val": (end, end)})
         user_idx, timestamp_ms = (joined._column(name, "train").numpy() for name in ("user_idx", "timestamp_ms"))
@@ -183,14 +210,34 @@ class InteractionStore:
         start, end = self._bounds(split)
         return end - start
 
-    def blocks(self, name: str, *splits: str, rows: int = BLOCK_ROWS) -> Iterator[np.ndarray]:
-        """A column of some splits (all where none is named) in pieces of at most `rows` rows, read-only and in the
-        order of the files."""
-        column = np.load(self.directory / f"{name}.npy", mmap_mode="r")
+    def mapped(self, name: str, split: str) -> np.ndarray:
+        """A column of a split as it lies in the file, mapped for reading only."""
+        start, end = self._bounds(split)
+        return np.load(self.directory / f"{name}.npy", mmap_mode="r")[start:end]  # type: ignore[no-any-return]
+
+    def blocks(self, name: str, *splits: str) -> Iterator[np.ndarray]:
+        """A column of some splits (all where none is named) in pieces of at most `block_rows` rows, read-only and in
+        the order of the files."""
         for split in splits or SPLITS:
-            start, end = self._bounds(split)
-            for at in range(start, end, rows):
-                yield column[at : min(at + rows, end)]
+            column = self.mapped(name, split)
+            for at in range(0, len(column), self.block_rows):
+                yield column[at : at + self.block_rows]
+
+    def count(self, split: str, *, rule: str | None = None) -> int:
+        """Rows of a split; with `rule` only those whose label passes it."""
+        if rule is None:
+            return self.num_rows(split)
+        return sum(int(positive_mask(block, rule).sum()) for block in self.blocks("label", split))
+
+    def label_facts(self, split: str, *, rule: str | None = None) -> tuple[float, float, float]:
+        """Mean, smallest and largest label of a split (whose label passes `rule`); NaN where there are none."""
+        number, total, low, high = 0, 0.0, math.inf, -math.inf
+        for block in self.blocks("label", split):
+            kept = block if rule is None else block[positive_mask(block, rule)]
+            if len(kept):
+                number, total = number + len(kept), total + float(kept.sum(dtype=np.float64))
+                low, high = min(low, float(kept.min())), max(high, float(kept.max()))
+        return (total / number, low, high) if number else (math.nan, math.nan, math.nan)
 
     def rows(self, split: str) -> Rows:
         """Rows of a split, sorted by user, time and file order; the tensors share the memory-mapped files
@@ -209,6 +256,12 @@ class InteractionStore:
         """What the label was made from, such as the watch ratio before it was clipped; otherwise the label. [R]"""
         return self._column("value" if self.has_value else "label", split)
 
+    def mean_and_median(self, split: str) -> tuple[float, float]:
+        """Of `values`; of an even number of rows the lower of the two in the middle."""
+        name, number = "value" if self.has_value else "label", self.num_rows(split)
+        total = sum(float(block.sum(dtype=np.float64)) for block in self.blocks(name, split))
+        return total / number, at_places(lambda: self.blocks(name, split), [(number - 1) // 2])[0]
+
     def without_terms(self, label_R: Tensor, split: str) -> Tensor:
         """Labels of the rows of a split (predicted ones, say), no longer relative to anything of their row. [R]"""
         if not self.has_terms:
@@ -217,6 +270,8 @@ class InteractionStore:
 
     def positives(self, split: str, rule: str) -> UserItems:
         """Items of every user with a row of `split` whose label passes `rule`; `values` is the largest label."""
+        if self.on_disk:
+            return self._on_disk(split, rule=rule, values="label", positives_only=True)
         label = self._column("label", split)
         kept = positive_mask(label, rule)
         return UserItems.from_pairs(
@@ -229,6 +284,8 @@ class InteractionStore:
 
     def seen(self, *splits: str) -> UserItems:
         """Items of every user in the rows of these splits, whatever the label."""
+        if self.on_disk:
+            return self._on_disk(*splits, rule=None, values="none", positives_only=False)
         return UserItems.from_pairs(
             torch.cat([self._column("user_idx", split) for split in splits]),
             torch.cat([self._column("item_idx", split) for split in splits]),
@@ -238,6 +295,8 @@ class InteractionStore:
 
     def profiles(self, split: str, rule: str, *, positives_only: bool) -> UserItems:
         """What every user did: the items of his rows, `values` 1 where a row of the pair passes `rule`, 0 elsewhere."""
+        if self.on_disk:
+            return self._on_disk(split, rule=rule, values="positive", positives_only=positives_only)
         positive = positive_mask(self._column("label", split), rule)
         kept = positive if positives_only else torch.ones_like(positive)
         return UserItems.from_pairs(
@@ -250,17 +309,39 @@ class InteractionStore:
 
     def item_counts(self, split: str, *, rule: str | None = None) -> Tensor:
         """Rows per item, int64 [I]; with `rule` only those whose label passes it."""
-        item_idx = self._column("item_idx", split)
-        if rule is not None:
-            item_idx = item_idx[positive_mask(self._column("label", split), rule)]
-        return torch.bincount(item_idx, minlength=self.num_items)
+        total = np.zeros(self.num_items, dtype=np.int64)
+        for item_idx, label in zip(self.blocks("item_idx", split), self.blocks("label", split), strict=True):
+            kept = item_idx if rule is None else item_idx[positive_mask(label, rule)]
+            total += np.bincount(kept, minlength=self.num_items)
+        return torch.from_numpy(total)
 
     def in_log(self, side: str, *splits: str) -> Tensor:
         """Which users or items have a row in these splits (all where none is named), bool [U] or [I]."""
-        present = torch.zeros(self.num_users if side == "user" else self.num_items, dtype=torch.bool)
-        for split in splits or SPLITS:
-            present[self._column(f"{side}_idx", split).long()] = True
-        return present
+        present = np.zeros(self.num_users if side == "user" else self.num_items, dtype=bool)
+        for block in self.blocks(f"{side}_idx", *splits):
+            present[block] = True
+        return torch.from_numpy(present)
+
+    def history(self, rule: str) -> UserHistory:
+        """The training rows whose label passes the rule, as histories."""
+        if self.on_disk:
+            return self._once(("history", rule), lambda: history_on_disk(self, rule))
+        kept = positive_mask(self._column("label", "train"), rule)
+        user_idx, item_idx, times = (self._column(n, "train")[kept] for n in ("user_idx", "item_idx", "timestamp_ms"))
+        return UserHistory.build(user_idx, item_idx, times, num_users=self.num_users)
+
+    def _on_disk(self, *splits: str, rule: str | None, values: str, positives_only: bool) -> UserItems:
+        def make() -> UserItems:
+            return lists_on_disk(self, splits, rule=rule, values=values, positives_only=positives_only)
+
+        return self._once((splits, rule, values, positives_only), make)
+
+    def _once(self, key: tuple[Any, ...], make: Callable[[], Kept]) -> Kept:
+        """What lies on disk is made once."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        made: Kept = self._kept[key]
+        return made
 
     def _bounds(self, split: str) -> tuple[int, int]:
         if split not in self.offsets:
@@ -280,16 +361,25 @@ class InteractionStore:
 def sort_order(split: np.ndarray, user_idx: np.ndarray, timestamp_ms: np.ndarray) -> np.ndarray:
     """Positions that sort by split, user and time; equal rows keep their order, rows without time come first.
 
-    Logs usually come sorted by user or by time already, where NumPy's stable merge sort needs hardly more than a pass.
+    Logs usually come sorted by user and time, or in a few such runs: dealing out sorted rows to the splits is a pass,
+    and NumPy's stable sort merges runs in hardly more.
     """
+    order = _by_user_and_time(user_idx, timestamp_ms)
+    if order is None:
+        return np.concatenate([np.flatnonzero(split == code) for code in range(int(split.max(initial=0)) + 1)])
+    split_of = split[order]
+    return np.concatenate([order[split_of == code] for code in range(int(split.max(initial=0)) + 1)])
+
+
+def _by_user_and_time(user_idx: np.ndarray, timestamp_ms: np.ndarray) -> np.ndarray | None:
+    """Positions that sort by user and time, None where the rows are sorted."""
     timed = timestamp_ms != NO_TIMESTAMP
-    earliest = timestamp_ms[timed].min() if timed.any() else 0
-    span = int(timestamp_ms[timed].max() - earliest) + 2 if timed.any() else 1
-    num_users = int(user_idx.max(initial=0)) + 1
-    if 4 * num_users * span < 2**63:
-        key = split.astype(np.int64) * num_users
-        key += user_idx
-        key *= span
-        key += np.where(timed, timestamp_ms - earliest + 1, 0)
-        return np.argsort(key, kind="stable")
-    return np.lexsort((timestamp_ms, user_idx, split))
+    known = timestamp_ms if timed.all() else timestamp_ms[timed]
+    earliest = int(known.min()) if len(known) else 0
+    span = int(known.max()) - earliest + 2 if len(known) else 1
+    if (int(user_idx.max(initial=0)) + 1) * span >= 2**63:
+        return np.lexsort((timestamp_ms, user_idx))
+    key = timestamp_ms - (earliest - 1)
+    key[~timed] = 0
+    key += np.multiply(user_idx, span, dtype=np.int64)
+    return None if (key[1:] >= key[:-1]).all() else np.argsort(key, kind="stable")

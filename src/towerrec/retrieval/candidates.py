@@ -12,6 +12,9 @@ from towerrec.ragged import UserItems
 
 Allowed = Tensor | UserItems | None
 
+# Pairs looked up at once: bounds the memory of the search.
+_PAIRS = 1 << 20
+
 
 class Candidates:
     """The columns of the scores and what of them a user may not be given.
@@ -122,5 +125,5 @@ def are_candidates(
 
 def _contains(lists: UserItems, user: Tensor, item: Tensor) -> Tensor:
     """Whether each (user, item) pair is in the lists."""
-    owner = torch.repeat_interleave(torch.arange(lists.num_users, device=lists.items.device), lists.counts)
-    return torch.isin(user * lists.num_items + item, owner * lists.num_items + lists.items)
+    pieces = zip(user.split(_PAIRS), item.split(_PAIRS), strict=True)
+    return torch.cat([lists.contain(user_p, item_p) for user_p, item_p in pieces])

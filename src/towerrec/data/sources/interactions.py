@@ -216,8 +216,8 @@ def _log_paths(
     given = {word: path for word, path in parts.items() if path is not None}
     if (interactions is None) == (not given):
         raise ValueError(
-            "data=interactions needs either data.interactions=FILE_OR_FOLDER (one log, to be split) or data.train=FILE and "
-            f"data.test=FILE (data.val=FILE as well, best), got {'all at once' if given else 'neither'}"
+            "data=interactions needs either data.interactions=FILE_OR_FOLDER (one log, to be split) or data.train=FILE "
+            f"and data.test=FILE (data.val=FILE as well, best), got {'all at once' if given else 'neither'}"
         )
     if interactions is not None:
         return {"interactions": interactions}
