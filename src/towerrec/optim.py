@@ -313,6 +313,11 @@ class Linear(Schedule):
         return 1 - done
 
 
+def is_table(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter holds a vector per id or per value."""
+    return _kind(name, parameter) in ("id_vectors", "tables")
+
+
 def _kind(name: str, parameter: nn.Parameter) -> str:
     dotted = f".{name}."
     if any(part in dotted for part in _ID_BIASES):

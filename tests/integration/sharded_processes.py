@@ -20,6 +20,7 @@ from towerrec.module import RetrievalModule
 from towerrec.nn.losses import BCE, BPR, FullSoftmax, InBatchSoftmax, Multi
 from towerrec.nn.negatives import Hard, Uniform
 from towerrec.optim import Adam
+from towerrec.rowwise import RowwiseAdagrad
 from towerrec.sharding import ShardedTables
 
 PLANTED = Planted.make()
@@ -36,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "hard": {"loss": InBatchSoftmax, "model": ORDERS, "negatives": lambda: Hard(per_row=2, pool=8)},
     "members": {"loss": BCE, "model": {"members": 2}},
     "parts": {"loss": lambda: Multi(parts={n: {"weight": w, "loss": part()} for n, (part, w) in PARTS.items()})},
+    "rowwise": {"loss": BCE, "optimizer": RowwiseAdagrad},
     "factorization": {"loss": BPR, "model": MF, "negatives": lambda: Uniform(per_row=2)},
 }
 
@@ -61,7 +63,7 @@ def module_for(case: dict[str, Any]) -> RetrievalModule:
         loss=case["loss"](),
         negatives=case["negatives"]() if "negatives" in case else None,
         model=case.get("model"),
-        optimizer=Adam(lr=0.02, weight_decay=0.01, embedding_decay=0.001),
+        optimizer=case.get("optimizer", Adam)(lr=0.02, weight_decay=0.01, embedding_decay=0.001),
     )
 
 
