@@ -7,7 +7,8 @@
 Every contestant is a process of its own: it loads, warms up and waits; then each trains for one round (an epoch, or a
 stated part of one) while all others wait, several times over. The ratio is that of the median rates. Start-up is never
 counted. Beside the rates stands the quality on the same test rows after the same number of epochs: a speed-up that
-costs quality is none.
+costs quality is none. Each batch also has its floor (floor.py): what the machine could do at the rates of its memory
+and of its matrix products, measured in the same run.
 
 The model of `bce` and `softmax` is the same everywhere: id vectors of 64 and 24 categories of 8 a piece, concatenated,
 one hidden layer of 128, output 64, Adam 1e-3. `bpr` are id vectors of 64. `notebook` has features only, dense 256 and
@@ -22,16 +23,21 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import environments
+import floor
 import runs
 from conditions import conditions
 from contest import Contestant, contest
 
 REFERENCES = environments.REFERENCES
+sys.path.insert(0, str(REFERENCES))
+
+from rows import Data  # noqa: E402
+
 FEATURES = "id,onehot,category,user_active_degree,is_live_streamer,is_video_author"
 TWO_TOWER = [
     "model=two_tower",
@@ -107,6 +113,9 @@ class Row:
         batches: Sizes at which all are compared.
         rivals: The references.
         rounds: Turns of each.
+        only_positives: Whether it learns from the positives alone.
+        ids_only: Whether there is nothing but ids, and each row meets a negative.
+        log: Whether it reads the simulated log.
     """
 
     title: str
@@ -116,7 +125,9 @@ class Row:
     batches: tuple[int, ...]
     rivals: tuple[Rival, ...]
     rounds: int = 3
-    log: bool = field(default=False)
+    only_positives: bool = False
+    ids_only: bool = False
+    log: bool = False
 
 
 ROWS = {
@@ -147,6 +158,7 @@ ROWS = {
             Rival("keras-rs", "keras_rs_retrieval.py", (), "tensorflow", goal=2.0),
             *_hand("softmax"),
         ),
+        only_positives=True,
     ),
     "bpr": Row(
         "matrix_factorization, ids only, BPR with one uniform negative",
@@ -166,6 +178,8 @@ ROWS = {
         (4096,),
         (Rival("RecBole BPR", "recbole_bpr.py", (), "recbole", goal=2.0), *_hand("bpr")[:1]),
         rounds=15,
+        only_positives=True,
+        ids_only=True,
     ),
     "notebook": Row(
         "the notebook's model on the first million rows of the simulated log, MSE",
@@ -235,6 +249,7 @@ def compare(row: Row, asked: argparse.Namespace) -> dict[str, Any]:
         file = Path(name) / "rows.npz"
         own = ["towerrec_turns.py", "--export", str(file), "--label", row.label, *overrides]
         subprocess.run([sys.executable, str(REFERENCES / own[0]), *own[1:]], check=True, stdout=subprocess.DEVNULL)
+        data = Data.load(file)
         for batch in asked.batches or row.batches:
             rivals = [r for r in row.rivals if asked.only is None or any(word in r.name for word in asked.only)]
             contestants = [
@@ -245,11 +260,36 @@ def compare(row: Row, asked: argparse.Namespace) -> dict[str, Any]:
             ]
             figures = contest(contestants, rounds=rounds, work=Path(name))
             ours = figures.pop("towerrec")
+            least = _floor(row, data, batch)
+            if "rows_per_s" in ours:
+                least["reached"] = round(ours["rows_per_s"] / least["rows_per_s"], 3)
             found["batches"][str(batch)] = {
                 "towerrec": ours,
+                "floor": least,
                 "references": {r.name: _beside(ours, figures[r.name], r, row.guard) for r in rivals},
             }
     return found
+
+
+def _floor(row: Row, data: Data, batch: int) -> dict[str, Any]:
+    """What the machine could reach on this row of the table."""
+    chosen = data.positives if row.only_positives else slice(None)
+    sizes = (data.user_sizes.tolist(), data.item_sizes.tolist())
+    towers, width = (floor.two_tower(sizes[0]), floor.two_tower(sizes[1])), 64
+    if row.label == "ratio":
+        towers, width = (floor.dense(data.users.shape[1] - 1), floor.dense(data.tags.shape[1])), 128
+    elif row.ids_only:
+        towers = (floor.ids(sizes[0][0]), floor.ids(sizes[1][0]))
+    return floor.floor(
+        data.user[chosen],
+        data.item[chosen],
+        batch=batch,
+        towers=towers,
+        width=width,
+        softmax=row.only_positives and not row.ids_only,
+        vectors_a_row=3 if row.ids_only else 2,
+        on=floor.machine(),
+    )
 
 
 def _contestant(rival: Rival, file: Path, batch: int, directory: Path | None) -> Contestant:
@@ -281,7 +321,8 @@ def _threads() -> str:
 def _brief(found: dict[str, Any]) -> dict[str, Any]:
     """What one reads first."""
     return {
-        batch: {"towerrec": _line(f["towerrec"])} | {name: _line(r) for name, r in f["references"].items()}
+        batch: {"towerrec": _line(f["towerrec"]), "floor": f"{f['floor']['rows_per_s']:,} rows/s"}
+        | {name: _line(r) for name, r in f["references"].items()}
         for batch, f in found["batches"].items()
     }
 
