@@ -15,7 +15,7 @@ from towerrec import freshness
 from towerrec.baselines import registry
 from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
 from towerrec.config import EvalConfig, EvaluateConfig, PriorCurveConfig, build
-from towerrec.data.catalogue import Catalogue, catalogue_of, load_catalogue
+from towerrec.data.catalogue import Catalogue, catalogue_of, load_catalogue, train_history
 from towerrec.data.labels import invert
 from towerrec.data.prepare import Prepared
 from towerrec.evaluation import (
@@ -134,7 +134,8 @@ def judge_run(
     """
     rules = replace(rules_of(config, prepared, on), peers=peers)
     dial = prior or PriorCurveConfig()
-    lists = freshness.lists_of(freshness.dialled(trained.scores, dial, catalogue_of(prepared)), rules)
+    scores = trained.scores if dial.weight == 0 else freshness.dialled(trained.scores, dial, catalogue_of(prepared))
+    lists = freshness.lists_of(scores, rules)
     found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed)
     if dial.weight != 0:
         found.prior = {"weight": dial.weight, "of": dial.of, "half_life_days": dial.half_life_days}
@@ -233,7 +234,14 @@ def present(
         data=prepared.report,
         values=found.values,
         constant_values=found.baseline_values,
-        examples=examples(catalogue_of(prepared), found.protocol, lists, num_examples=config.num_examples, seed=seed),
+        examples=examples(
+            prepared,
+            train_history(prepared.store, prepared.positive),
+            found.protocol,
+            lists,
+            num_examples=config.num_examples,
+            seed=seed,
+        ),
         curve=found.curve,
     )
     with whole_file(directory / "report.html") as path:

@@ -166,14 +166,15 @@ def _inversions(rank_N: Tensor, width: int) -> Tensor:
         size_G = torch.bincount(group_N)
         end_G = torch.cumsum(size_G, 0)
         start_N, end_N = (end_G - size_G)[group_N], end_G[group_N]
-        one_N = (rank_N >> bit) & 1
-        ones_N = torch.cumsum(torch.cat([one_N[:1] * 0, one_N]), 0)  # [N + 1], among the first n rows
+        is_one_N = (rank_N >> bit) & 1 == 1
+        ones_N = torch.cumsum(torch.cat([is_one_N[:1] & False, is_one_N]), 0)  # [N + 1], among the first n rows
         ones_before_N = ones_N[:-1] - ones_N[start_N]
         zeros_behind_N = (end_N - here_N) - (ones_N[end_N] - ones_N[:-1])
-        total_N[place_N] += torch.where(one_N == 1, zeros_behind_N, ones_before_N)
-        # Stable, so that the order inside the next, smaller groups stays the given one.
-        order_N = torch.sort(rank_N >> bit, stable=True).indices
-        rank_N, place_N = rank_N[order_N], place_N[order_N]
+        total_N[place_N] += torch.where(is_one_N, zeros_behind_N, ones_before_N)
+        # Zeros of a group move before its ones, both in their order, so that it stays the given one in smaller groups.
+        moved_N = here_N + torch.where(is_one_N, zeros_behind_N, -ones_before_N)
+        rank_N = torch.empty_like(rank_N).scatter_(0, moved_N, rank_N)
+        place_N = torch.empty_like(place_N).scatter_(0, moved_N, place_N)
     return total_N.double()
 
 
