@@ -15,6 +15,7 @@ import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from towerrec.module import RetrievalModule
@@ -108,8 +109,8 @@ class ShardedTables(DDPStrategy):
             shard = RowShard(mesh, tower.id_spec.cardinality)
             tower.keep(shard)
             self._shards |= {f"{name}.{table}": shard for table, _ in _tables(tower)}
-        # DDP reads the names of what it must neither send from the first process nor average.
-        module._ddp_params_and_buffers_to_ignore = list(self._shards)  # type: ignore[assignment]
+        # Neither to be sent from the first process nor averaged.
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, list(self._shards))
         rows = ", ".join(f"{name} {shard.end - shard.first:,}" for name, shard in self._shards.items())
         log.info(f"sharded over {self.world_size} processes, rows in this one: {rows}")
 
