@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 import turns
-from idiomatic_lightning import in_batch_softmax
 from rows import Data, arguments, judge
 from torch import Tensor, nn
-from towers_torch import NotebookTower, Tower
+from towers_torch import NotebookTower, Tower, in_batch_softmax
 
 LABEL = {"bce": "logit", "softmax": "rank", "bpr": "rank", "mse": "ratio"}
 

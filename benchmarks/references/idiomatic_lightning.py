@@ -19,7 +19,7 @@ import turns
 from rows import Data, arguments, judge
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
-from towers_torch import Tower
+from towers_torch import Tower, in_batch_softmax
 
 
 class Pairs(Dataset[tuple[Tensor, ...]]):
@@ -62,12 +62,6 @@ class TwoTower(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.lr)
-
-
-def in_batch_softmax(user_BV: Tensor, item_BV: Tensor, item_B: Tensor, log_q: Tensor) -> Tensor:
-    """Cross-entropy of each row's item against those of the batch, logQ-corrected."""
-    logits_BB = user_BV @ item_BV.T - log_q[item_B]
-    return F.cross_entropy(logits_BB, torch.arange(len(item_B)))
 
 
 class Turns(L.Callback):

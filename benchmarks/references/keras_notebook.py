@@ -42,13 +42,15 @@ def main() -> None:
         columns = [users_UF[data.user[rows_R]], items_IT[data.item[rows_R]]]
         model.fit(columns, data.label[rows_R], batch_size=asked.batch, shuffle=True, verbose=0)
 
-    # Compiles what every later call uses.
-    fit(order[: 64 * asked.batch])
+    def piece(turn: int) -> np.ndarray:
+        return np.take(order, np.arange(turn * num_rows, (turn + 1) * num_rows), mode="wrap")
+
+    fit(piece(0))
     turns.ready(keras=keras.__version__, tensorflow=tf.__version__)
     for turn in range(asked.rounds):
-        piece = np.take(order, np.arange(turn * num_rows, (turn + 1) * num_rows), mode="wrap")
+        chosen = piece(1 + turn)
         since = turns.wait()
-        fit(piece)
+        fit(chosen)
         turns.report(since, rows=num_rows)
     vectors = (user_tower.predict(users_UF, verbose=0), item_tower.predict(items_IT, verbose=0))
     turns.finish(**judge(data, *vectors, label="ratio"))

@@ -1,4 +1,4 @@
-"""The two towers of the torch references: a vector for every category, concatenated, one hidden layer, one output.
+"""Towers and softmax of the torch references: a vector for every category, concatenated, one hidden layer, one output.
 
 Shape letters: B rows, F categorical features, E encoded width, V vector width.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 ID_WIDTH, FEATURE_WIDTH, HIDDEN, WIDTH = 64, 8, 128, 64
@@ -53,3 +54,9 @@ class NotebookTower(nn.Module):
 
     def forward(self, numbers_BF: Tensor) -> Tensor:
         return self.layers(numbers_BF)
+
+
+def in_batch_softmax(user_BV: Tensor, item_BV: Tensor, item_B: Tensor, log_q: Tensor) -> Tensor:
+    """Cross-entropy of each row's item against those of the batch, logQ-corrected."""
+    logits_BB = user_BV @ item_BV.T - log_q[item_B]
+    return F.cross_entropy(logits_BB, torch.arange(len(item_B)))
