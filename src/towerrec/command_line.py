@@ -17,7 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from towerrec import distributed, sweeping
@@ -39,7 +39,9 @@ def run(main: Callable[[], Any]) -> None:
     Tracebacks of such mistakes appear where the environment variable `HYDRA_FULL_ERROR` is set to 1 (and always in the
     log of the run directory); an error that is not the user's always shows its traceback.
     """
-    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
+    # A second name: processes that this one starts find the first one set.
+    asked = os.environ.setdefault("TOWERREC_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
+    full = asked not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _failures.clear()
     try:
@@ -152,13 +154,27 @@ class Together(Callback):
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before each job."""
+        self._before = dict(os.environ), list(sys.argv)
         distributed.announce(config.hydra.runtime.output_dir)
+        if config.hydra.mode == RunMode.MULTIRUN and not _side_by_side(config):
+            # Lightning starts further processes by these words: they are to run this job, not the sweep.
+            sys.argv[1:] = config.hydra.overrides.task
+            with read_write(config.hydra):
+                config.hydra.run.dir = config.hydra.runtime.output_dir
         if distributed.rank() == 0:
             return
         warnings.simplefilter("ignore")
         for handler in logging.getLogger().handlers:
             if not isinstance(handler, logging.FileHandler):
                 handler.setLevel(logging.CRITICAL)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Called by Hydra after each job: the next one of a sweep starts processes of its own."""
+        if config.hydra.mode == RunMode.MULTIRUN:
+            distributed.part()
+            before, sys.argv[:] = self._before
+            os.environ.clear()
+            os.environ.update(before)
 
 
 class KeepGoing(Callback):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -263,6 +264,13 @@ def meet() -> Peers:
 
         init_process_group("gloo", store=mine.store, rank=all_of_us.rank, world_size=all_of_us.world_size)
     return all_of_us
+
+
+def part() -> None:
+    """End the process group of a training, if there was one."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def in_turn(name: str, work: Callable[[], ResultT]) -> ResultT:
