@@ -7,7 +7,6 @@ class (`data`, `split`, `loss`, ...) carry its `_target_`; the constructor's sig
 from __future__ import annotations
 
 import inspect
-import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -20,6 +19,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
 from towerrec.config_types import check_types, closest
 
 ConfigT = TypeVar("ConfigT")
@@ -88,33 +88,6 @@ class EvalConfig:
 
 
 @dataclass
-class PriorConfig:
-    """Freshness at retrieval, see `retrieval.prior`.
-
-    Args:
-        weight: The dial: how far the prior moves the scores, in units of their own spread; 0 leaves them as they are,
-            below 0 it pushes what is popular (or young) down.
-        of: `popularity` (recent training positives) or `youth` (days since the item's date).
-        half_life_days: After so many days a positive counts half; null counts all alike.
-    """
-
-    weight: float = 0.0
-    of: str = "popularity"
-    half_life_days: float | None = 3.0
-
-
-@dataclass
-class PriorCurveConfig(PriorConfig):
-    """The prior in `evaluate.py`.
-
-    Args:
-        curve: Values of the dial for the accuracy-coverage curve; empty draws none.
-    """
-
-    curve: list[float] = field(default_factory=list)
-
-
-@dataclass
 class DataTaskConfig:
     """What every task that reads a log needs."""
 
@@ -163,8 +136,11 @@ class RecommendConfig:
         exclude_seen: Leave out what the user saw in training and validation.
         at: Moment of the request (`2020-09-01T20:00`) for models that read hour, weekday or the item's age.
         format: `parquet`, `csv` or `jsonl`.
-        output: File to write; null writes `recommendations.<format>` into the run directory.
-        batch_users: Users ranked at once: bounds the memory.
+        output: File to write; null writes `recommendations.<format>` into the run directory. Processes that torchrun or
+            srun started write a directory instead, of one part each; null: `recommendations`.
+        batch_users: Users encoded at once.
+        memory_mb: Megabytes of scores held at once; null takes 128 on the CPU and 2,048 on an accelerator.
+        precision: `float32`, or `bfloat16` for accelerators: rough scores first, then float32, with the same lists.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         prior: Freshness at retrieval.
     """
@@ -180,6 +156,8 @@ class RecommendConfig:
     format: str = "parquet"
     output: str | None = None
     batch_users: int = 1024
+    memory_mb: float | None = None
+    precision: str = "float32"
     device: str = "auto"
     prior: PriorConfig = field(default_factory=PriorConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -192,7 +170,7 @@ class EvaluateConfig(DataTaskConfig):
     Args:
         run: Run directory; the data, label, split and features are those of its training.
         checkpoint: `best` or `last`.
-        recommendations: List file of any system (`user_id`, `item_id` and `rank` or `score`).
+        recommendations: List file of any system (`user_id`, `item_id` and `rank` or `score`), or directory of parts.
         baseline: A baseline to judge like a model.
         compare: Two or more run or evaluation directories.
         output: Directory for `metrics.json`, `per_user.parquet` and `report.html`; null: inside the run directory,
@@ -236,9 +214,12 @@ def recommend_config(cfg: DictConfig) -> RecommendConfig:
         raise ValueError("run is missing: give the run directory that train.py printed, run=logs/train/...")
     _at_least_one("n", config.n)
     _at_least_one("batch_users", config.batch_users)
+    if config.memory_mb is not None and not config.memory_mb > 0:
+        raise ValueError(f"memory_mb must be above 0, got {config.memory_mb}")
+    _one_of("precision", config.precision, ("float32", "bfloat16"))
     _one_of("format", config.format, ("parquet", "csv", "jsonl"))
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
-    _check_prior(config.prior)
+    check_prior(config.prior)
     return config
 
 
@@ -255,7 +236,7 @@ def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
         config = _with_settings_of_run(config, Path(config.run))
     _check_eval(config.eval)
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
-    _check_prior(config.prior)
+    check_prior(config.prior)
     if config.run is None and config.prior != PriorCurveConfig():
         raise ValueError(f"prior changes the lists of a trained model: it needs run=DIR, got {given[0]}")
     return config
@@ -379,15 +360,6 @@ def _check_eval(config: EvalConfig) -> None:
         raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
     if config.num_resamples < 1:
         raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
-
-
-def _check_prior(config: PriorConfig) -> None:
-    _one_of("prior.of", config.of, ("popularity", "youth"))
-    dials = [config.weight, *(config.curve if isinstance(config, PriorCurveConfig) else [])]
-    if not all(math.isfinite(weight) for weight in dials):
-        raise ValueError(f"prior.weight and prior.curve must hold finite numbers, got {dials}")
-    if config.half_life_days is not None and not config.half_life_days > 0:
-        raise ValueError(f"prior.half_life_days must be positive (or null: no forgetting), got {config.half_life_days}")
 
 
 def _at_least_one(name: str, value: int) -> None:

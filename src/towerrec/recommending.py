@@ -63,7 +63,15 @@ def request(catalogue: Catalogue, *, users: str | None, candidates: str | None, 
 
 
 def lists(
-    scores: TowerScores, catalogue: Catalogue, asked: Request, *, n: int, batch_users: int, peers: Peers = ALONE
+    scores: TowerScores,
+    catalogue: Catalogue,
+    asked: Request,
+    *,
+    n: int,
+    batch_users: int,
+    memory_mb: float | None = None,
+    precision: str = "float32",
+    peers: Peers = ALONE,
 ) -> Iterator[pl.DataFrame]:
     """Tables of lists, a chunk of users at a time, in the order of the users' ids.
 
@@ -72,7 +80,9 @@ def lists(
         catalogue: Those tables.
         asked: Who asks for what.
         n: Length of the lists.
-        batch_users: Users ranked at once.
+        batch_users: Users encoded at once.
+        memory_mb: Bound on the scores held at once, as in `search.top_n`.
+        precision: Of the first scores, as in `search.top_n`.
         peers: The processes that share the users: this one takes its part of them.
     """
     num_known = len(catalogue.user_ids)
@@ -106,6 +116,8 @@ def lists(
         n=n,
         exclude=None if exclude is None else exclude.to(scores.device),
         batch_users=batch_users,
+        memory_mb=memory_mb,
+        precision=precision,
     )
 
 

@@ -53,7 +53,14 @@ def recommend(cfg: RecommendConfig) -> None:
     name = f"recommendations.{cfg.format}" if job is None else "recommendations"
     path = run.root / name if cfg.output is None else Path(cfg.output)
     tables = recommending.lists(
-        scores, catalogue, asked, n=cfg.n, batch_users=cfg.batch_users, peers=distributed.peers()
+        scores,
+        catalogue,
+        asked,
+        n=cfg.n,
+        batch_users=cfg.batch_users,
+        memory_mb=cfg.memory_mb,
+        precision=cfg.precision,
+        peers=distributed.peers(),
     )
     write = recommending.write if job is None else partial(recommending.write_parts, job=job)
     num_rows = write(tables, catalogue, path, format=cfg.format)

@@ -358,6 +358,8 @@ def test_a_file_of_users_that_cannot_be_used_says_why(
         ("items=nowhere.csv", ("nowhere.csv: there is no such file",)),
         ("candidates=nowhere.csv", ("nowhere.csv: there is no such file",)),
         ("n=0", ("n must be at least 1",)),
+        ("memory_mb=0", ("memory_mb must be above 0",)),
+        ("precision=int8", ("precision=int8 is not known", "bfloat16")),
         ("format=xml", ("format=xml is not known",)),
         ("at=tomorrow", ("at=tomorrow is not a moment",)),
         ("device=foo", ("device=foo is not known",)),

@@ -205,6 +205,12 @@ def test_everybody_gets_a_list_sorted_by_user_and_rank(workplace: Workplace, dem
         assert own["score"].is_sorted(descending=True)
 
 
+def test_rough_scores_and_little_memory_give_the_same_lists(workplace: Workplace, demo_run: DemoRun, tmp_path: Path):
+    usual = lists_of(workplace, demo_run, tmp_path / "usual.parquet", "n=7")
+    frugal = lists_of(workplace, demo_run, tmp_path / "frugal.parquet", "n=7", "precision=bfloat16", "memory_mb=0.01")
+    assert_frame_equal(frugal, usual, check_exact=False, rel_tol=1e-4)
+
+
 def test_the_default_file_lies_in_the_run_directory(workplace: Workplace, demo_run: DemoRun, tmp_path: Path):
     copy = tmp_path / "run"
     shutil.copytree(demo_run.directory, copy)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,9 +11,10 @@ import pytest
 import torch
 
 from towerrec.ragged import TopN, UserItems
+from towerrec.retrieval import index as index_module
 from towerrec.retrieval.index import ItemIndex
 from towerrec.retrieval.recommend import as_table, recommend, write_lists
-from towerrec.retrieval.search import top_n
+from towerrec.retrieval.search import top_n, top_n_among
 
 USER_IDS = pl.Series("user_id", ["zoe", "adam", "mia", "bob"])
 ITEM_IDS = pl.Series("item_id", [100, 7, 300, 20, 5])
@@ -73,7 +75,7 @@ def test_lists_become_rows_with_ids_and_ranks_from_one():
     assert table.schema == {"user_id": pl.String, "item_id": pl.Int64, "rank": pl.Int32, "score": pl.Float32}
 
 
-def tables(n: int, *, batch_users: int, exclude: UserItems | None = None) -> Iterator[pl.DataFrame]:
+def tables(n: int, *, batch_users: int, exclude: UserItems | None = None, **how: Any) -> Iterator[pl.DataFrame]:
     user_UD = vectors(4, 0)
     return recommend(
         lambda u: user_UD[u],
@@ -84,7 +86,23 @@ def tables(n: int, *, batch_users: int, exclude: UserItems | None = None) -> Ite
         n=n,
         exclude=exclude,
         batch_users=batch_users,
+        **how,
     )
+
+
+def test_memory_and_precision_reach_the_search_and_leave_the_lists_alone(monkeypatch: pytest.MonkeyPatch):
+    asked: list[dict[str, Any]] = []
+
+    def search(*vectors: torch.Tensor, **how: Any) -> TopN:
+        asked.append(how)
+        return top_n_among(*vectors, **how)
+
+    expected = pl.concat(tables(4, batch_users=100))
+    monkeypatch.setattr(index_module, "top_n_among", search)
+    got = pl.concat(tables(4, batch_users=100, memory_mb=0.5, precision="bfloat16"))
+    assert [(how["memory_mb"], how["precision"]) for how in asked] == [(0.5, "bfloat16")]
+    assert got.drop("score").equals(expected.drop("score"))
+    np.testing.assert_allclose(got["score"], expected["score"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch_users", [1, 2, 100])

@@ -37,6 +37,8 @@ def recommend(
     exclude: UserItems | None = None,
     allowed: UserItems | None = None,
     batch_users: int = 1024,
+    memory_mb: float | None = None,
+    precision: str = "float32",
 ) -> Iterator[pl.DataFrame]:
     """Yield the lists of some users, a chunk of users at a time, in the order of the users' ids.
 
@@ -49,13 +51,23 @@ def recommend(
         n: Length of the lists; shorter where fewer candidates remain.
         exclude: Items never listed for a user.
         allowed: Candidates of every user, where they differ between users.
-        batch_users: Users ranked at once: bounds the memory.
+        batch_users: Users encoded at once.
+        memory_mb: Bound on the scores held at once, as in `search.top_n`.
+        precision: Of the first scores, as in `search.top_n`.
     """
     if n < 1:
         raise ValueError(f"n, the length of a list, must be at least 1, got {n}")
     asked = torch.from_numpy(user_ids.gather(user_idx_U.cpu().numpy()).arg_sort().to_numpy().copy()).long()
     for user_idx_B in user_idx_U[asked.to(user_idx_U.device)].split(batch_users):
-        lists = index.search(encode(user_idx_B), n=n, user_idx_B=user_idx_B, exclude=exclude, allowed=allowed)
+        lists = index.search(
+            encode(user_idx_B),
+            n=n,
+            user_idx_B=user_idx_B,
+            exclude=exclude,
+            allowed=allowed,
+            memory_mb=memory_mb,
+            precision=precision,
+        )
         yield as_table(lists, user_ids=user_ids.gather(user_idx_B.cpu().numpy()), item_ids=item_ids)
 
 
