@@ -87,6 +87,7 @@ CASES = {
     "bce accumulated and clipped": Case(BCE, trainer={"accumulate_grad_batches": 2, "gradient_clip_val": 0.01}),
     "bpr": Case(BPR, Next),
     "in-batch softmax": Case(lambda: InBatchSoftmax(learn_temperature=True)),
+    "in-batch softmax, not gathered": Case(lambda: InBatchSoftmax(learn_temperature=True, gather=False)),
     "in-batch softmax, refined": Case(lambda: InBatchSoftmax(correction="refined")),
     "in-batch softmax, known not masked": Case(lambda: InBatchSoftmax(mask_known=False)),
     "in-batch softmax, shared negatives": Case(InBatchSoftmax, Given),

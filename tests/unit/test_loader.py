@@ -48,6 +48,20 @@ def test_equal_seed_and_epoch_give_equal_order_and_others_do_not():
     assert not torch.equal(items_of(first)[0], items_of(other)[0])
 
 
+def test_rows_that_are_fewer_than_processes_are_not_lost():
+    loaders = [BatchLoader(rows_of(2), batch_size=4, rank=rank, world_size=3) for rank in range(3)]
+    assert [[item.tolist() for item in items_of(loader)] for loader in loaders] == [[[0]], [[1]], [[]]]
+
+
+def test_the_processes_of_a_step_hold_the_batch_that_one_process_would():
+    one = items_of(BatchLoader(rows_of(103), batch_size=20, shuffle=True, seed=1))
+    two = [
+        items_of(BatchLoader(rows_of(103), batch_size=10, shuffle=True, seed=1, rank=r, world_size=2)) for r in (0, 1)
+    ]
+    for whole, first, second in zip(one, *two, strict=True):
+        assert sorted(whole.tolist()) == sorted([*first.tolist(), *second.tolist()])
+
+
 @pytest.mark.parametrize("num_rows", [0, 6, 7, 12, 13, 14, 24, 25, 26, 27, 100])
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_processes_share_the_rows_without_overlap_or_loss_and_take_equally_many_steps(num_rows, world_size):

@@ -266,3 +266,18 @@ def test_logs_without_what_a_source_draws_from_are_refused():
         Skips().attach(LogFacts(KNOWN, skips=NOBODY))
     with pytest.raises(ValueError, match="the training rows hold no positives to count"):
         Popularity().attach(LogFacts(NOBODY))
+
+
+def test_candidates_of_several_processes_hold_the_shared_items_of_each():
+    facts = LogFacts(UserItems.from_pairs(torch.tensor([0, 1]), torch.tensor([1, 3]), num_users=2, num_items=4))
+    for source, per_process in (
+        (Uniform(shared=8), 2.0),
+        (Hard(pool=2, per_row=1), None),
+        (Popularity(shared=6), None),
+    ):
+        source.attach(facts)
+        one, three = source.expected(4), source.expected(4, processes=3)
+        assert one is not None and three is not None
+        # A pool of hard ones is drawn for the rows of a process, not for those of all.
+        torch.testing.assert_close(three, one if isinstance(source, Hard) else 3 * one)
+        assert per_process is None or one.tolist() == [per_process] * 4
