@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +37,10 @@ class Case:
         cardinality: Values of each of them.
         positives: Share of the rows that are positive.
         contexts: Row-level features (hour, weekday, age of the item).
+        feature_dim: Width of a feature's embedding.
+        hidden: Width of the hidden layer.
+        user_ids: Whether every user has weights of his own (`model.use_user_id`).
+        history: Width of the history's embeddings, with a table of their own; 0 for none.
     """
 
     name: str
@@ -51,15 +54,26 @@ class Case:
     contexts: int = 3
     feature_dim: int = 8
     hidden: int = 64
+    user_ids: bool = True
+    history: int = 0
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is: memory of the host and of each device in bytes, and how many devices."""
+    """What there is: memory of the host and of each device in bytes."""
 
     host: float = 64 * GB
     device: float = 80 * GB
-    devices: int = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is trained: over how many devices its id tables are shared out, which candidates validation has, and
+    whether tables keep one number of state per row."""
+
+    shards: int = 1
+    observed: bool = False
+    rowwise: bool = False
 
 
 CASES = (
@@ -68,6 +82,16 @@ CASES = (
     Case("1 M items", rows=1e9, users=10e6, items=1e6),
     Case("10 M items", rows=10e9, users=100e6, items=10e6),
     Case("a billion users", rows=100e9, users=1e9, items=10e6),
+    Case(
+        "a billion users, by their history",
+        rows=10e9,
+        users=1e9,
+        items=10e6,
+        features=0,
+        positives=0.05,
+        user_ids=False,
+        history=32,
+    ),
 )
 
 
@@ -81,28 +105,39 @@ def order_bytes(case: Case) -> float:
     return 8 * case.rows
 
 
-def list_bytes(case: Case) -> float:
-    """Packed lists of every user (int64 offsets and items): positives, and what validation leaves out."""
-    return 2 * 8 * (case.users + 1) + 8 * case.rows * (1 + case.positives)
+def list_bytes(case: Case, *, observed: bool = False) -> float:
+    """Packed lists of every user (int64 offsets and items): positives with their keys, and what validation leaves out.
+
+    Args:
+        case: The log.
+        observed: `eval.candidates=observed`, which leaves nothing out.
+    """
+    positives = 8 * (case.users + 1) + 16 * case.rows * case.positives
+    return positives if observed else positives + 8 * (case.users + 1) + 8 * case.rows
 
 
 def table_bytes(case: Case) -> float:
     """Encoded users and items on every device: an int64 per id and categorical feature."""
-    return 8 * (1 + case.features) * (case.users + case.items)
+    return 8 * ((case.user_ids + case.features) * case.users + (1 + case.features) * case.items)
 
 
 def id_parameters(case: Case) -> float:
     """Numbers in the id tables: a vector and a bias per user and per item."""
-    return (case.users + case.items + 2 * RESERVED) * (case.width + 1)
+    users = (case.users + RESERVED) * case.user_ids
+    return (users + case.items + RESERVED) * (case.width + 1)
 
 
 def other_parameters(case: Case) -> float:
-    """Embeddings of features and layers of both towers, and the one bias of all."""
-    encoded = case.features * case.feature_dim
-    embeddings = case.features * (case.cardinality + RESERVED) * case.feature_dim
-    hidden = (encoded + 1) * case.hidden if case.features else 0
-    output = (case.hidden + 1) * (case.width + 1) if case.features else 0
-    return 2 * (embeddings + hidden + output) + 1
+    """Embeddings of features and layers of both towers, those of the history, and the one bias of all."""
+    embeddings = 2 * case.features * (case.cardinality + RESERVED) * case.feature_dim
+    of_items = case.features * case.feature_dim
+    history = (case.items + 1) * case.history
+    return embeddings + _layers(case, of_items + case.history) + _layers(case, of_items) + history + 1
+
+
+def _layers(case: Case, inputs: int) -> int:
+    """One hidden layer and the output of a tower; without inputs beside the id there are none."""
+    return (inputs + 1) * case.hidden + (case.hidden + 1) * (case.width + 1) if inputs else 0
 
 
 def parameters(case: Case) -> float:
@@ -110,12 +145,12 @@ def parameters(case: Case) -> float:
     return id_parameters(case) + other_parameters(case)
 
 
-def training_bytes(case: Case, *, state: int = 2, shards: int = 1) -> float:
+def training_bytes(case: Case, *, state: float = 2, shards: int = 1) -> float:
     """Device memory of weights, gradients and optimiser state in float32, id tables over `shards` devices.
 
     Args:
         case: The model.
-        state: Numbers an optimiser keeps for each weight: 2 for Adam, 1 for Adagrad, 0 for SGD.
+        state: Numbers an optimiser keeps for each weight: 2 for Adam, 1 for Adagrad, 0 for SGD, next to 0 by rows.
         shards: Processes that share the rows out (`trainer=sharded`), 1 without.
     """
     return 4 * (2 + state) * (id_parameters(case) / shards + other_parameters(case))
@@ -131,9 +166,11 @@ def catalogue_bytes(case: Case) -> float:
     return 4 * case.items * (case.width + 2)
 
 
-def device_bytes(case: Case, *, shards: int = 1) -> float:
+def device_bytes(case: Case, plan: Plan) -> float:
     """What must lie on one device: tables, lists, vectors of the catalogue, weights and their state."""
-    return table_bytes(case) + list_bytes(case) + catalogue_bytes(case) + training_bytes(case, shards=shards)
+    state = 1 / case.width if plan.rowwise else 2
+    weights = training_bytes(case, state=state, shards=plan.shards)
+    return table_bytes(case) + list_bytes(case, observed=plan.observed) + catalogue_bytes(case) + weights
 
 
 def epoch_seconds(case: Case, constants: dict[str, Any], *, batch: int = 8192) -> float:
@@ -152,53 +189,53 @@ def prepare_seconds(case: Case, constants: dict[str, Any]) -> float:
     return case.rows / constants["prepare_rows_per_s"]
 
 
-def shards_needed(case: Case, machine: Machine) -> int | None:
-    """The fewest devices over which training fits, 1 where it fits on one; None where even many are not enough."""
-    for shards in (1, 2, 4, 8, 16, 32, 64):
-        if device_bytes(case, shards=shards) <= 0.8 * machine.device:
-            return shards
+def plan_for(case: Case, machine: Machine) -> Plan | None:
+    """The plan with the fewest devices of that kind, lists of the whole catalogue first; None where none fits."""
+    for observed in (False, True):
+        for shards in (1, 2, 4, 8, 16, 32, 64):
+            for rowwise in (False, True):
+                plan = Plan(shards, observed, rowwise)
+                if device_bytes(case, plan) <= 0.8 * machine.device:
+                    return plan
     return None
 
 
-Rule = tuple[str, str, Callable[[Case, Machine], bool]]
-RULES: tuple[Rule, ...] = (
-    (
-        "data.streaming=true",
-        "prepares the log in chunks; by itself where memory is short",
-        lambda c, m: _host(c) > m.host,
-    ),
-    (
-        "loader.buffer_rows=4000000",
-        "reads training rows from disk, a shuffled pool at a time",
-        lambda c, m: _host(c) > m.host,
-    ),
-    ("loss=in_batch_softmax", "instead of a softmax over all items, with logQ", lambda c, _: c.items > 200e3),
-    ("negatives=mixed", "candidates beyond the batch, corrected jointly", lambda c, _: c.items > 200e3),
-    ("loader.micro_batch=2048", "large batches in pieces, where activations do not fit", lambda c, _: c.rows >= 100e6),
-    ("trainer=ddp", "several devices share every batch", lambda c, m: c.rows >= 1e9 and shards_needed(c, m) == 1),
-    ("trainer.precision=bf16-mixed", "on GPUs that have it", lambda c, _: c.rows >= 100e6),
-    (
-        "trainer=sharded",
-        "shares out the id tables and their state by rows",
-        lambda c, m: (shards_needed(c, m) or 0) > 1,
-    ),
-    (
-        "optimizer=rowwise_adagrad",
-        "one number of state per row of a table, where Adam keeps two per weight",
-        lambda c, m: shards_needed(c, m) != 1,
-    ),
-    ("model.use_user_id=false", "no weights per user: he is his items", lambda c, m: shards_needed(c, m) is None),
-    ("model=two_tower_history", "reads his last items", lambda c, m: shards_needed(c, m) is None),
-)
+SETTINGS = {
+    "data.streaming=true": "prepares the log in chunks; by itself where memory is short",
+    "loader.buffer_rows=4000000": "reads training rows from disk, a shuffled pool at a time; by itself as above",
+    "loader.micro_batch=2048": "large batches in pieces, where what towers keep for their gradients does not fit",
+    "loss=in_batch_softmax": "a sample instead of a softmax over all items, with logQ",
+    "negatives=mixed": "candidates beyond the batch, corrected jointly",
+    "trainer=ddp": "several devices share every batch",
+    "trainer=sharded": "and the rows of large id tables with their optimiser state",
+    "trainer.precision=bf16-mixed": "matrix products in 16 bits, on GPUs that have them",
+    "optimizer=rowwise_adagrad": "one number of state per row of a table, where Adam keeps two per weight",
+    "model=two_tower_history": "a user is his last items",
+    "model.use_user_id=false": "and has no weights of his own",
+    "eval.candidates=observed": "ranks what users were shown: no lists of what to leave out",
+}
 
 
-def _host(case: Case) -> float:
-    return 2 * (order_bytes(case) + list_bytes(case))
-
-
-def settings(case: Case, machine: Machine) -> list[str]:
-    """What to turn on."""
-    return [setting for setting, _, applies in RULES if applies(case, machine)]
+def settings(case: Case, machine: Machine) -> list[str] | None:
+    """What to turn on, None where nothing helps."""
+    plan = plan_for(case, machine)
+    if plan is None:
+        return None
+    short = 2 * (order_bytes(case) + list_bytes(case)) > machine.host
+    applies = {
+        "data.streaming=true": short,
+        "loader.buffer_rows=4000000": short,
+        "loss=in_batch_softmax": case.items > 200e3,
+        "negatives=mixed": case.items > 200e3,
+        "trainer=ddp": case.rows >= 1e9 and plan.shards == 1,
+        "trainer=sharded": plan.shards > 1,
+        "trainer.precision=bf16-mixed": case.rows >= 100e6,
+        "optimizer=rowwise_adagrad": plan.rowwise,
+        "model=two_tower_history": case.history > 0,
+        "model.use_user_id=false": not case.user_ids,
+        "eval.candidates=observed": plan.observed,
+    }
+    return [setting for setting in SETTINGS if applies.get(setting, False)]
 
 
 def guide(constants: dict[str, Any], machine: Machine) -> str:
