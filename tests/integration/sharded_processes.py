@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "dropout": {"loss": BCE, "model": {"id_dropout": 0.3}, "negatives": lambda: Uniform(per_row=1)},
     "softmax": {"loss": InBatchSoftmax, "model": ORDERS},
     "hard": {"loss": InBatchSoftmax, "model": ORDERS, "negatives": lambda: Hard(per_row=2, pool=8)},
+    "apart": {"loss": lambda: InBatchSoftmax(gather=False), "model": ORDERS},
     "members": {"loss": BCE, "model": {"members": 2}},
     "parts": {"loss": lambda: Multi(parts={n: {"weight": w, "loss": part()} for n, (part, w) in PARTS.items()})},
     "rowwise": {"loss": BCE, "optimizer": RowwiseAdagrad},

@@ -95,7 +95,7 @@ def test_losses_gradients_weights_and_figures_are_those_of_whole_tables(pair: Pa
         assert_same(pair.joined(case, of), pair.ranks[0][f"{case} whole"][of])
 
 
-@pytest.mark.parametrize("case", ["bce", "members"])
+@pytest.mark.parametrize("case", ["bce", "members", "softmax"])
 def test_two_processes_do_what_one_does_with_the_same_global_batch(pair: Pair, case: str):
     _, _, alone = fitted(case, rank=0, world=1, strategy="auto")
     losses = torch.stack([rank[case]["losses"] for rank in pair.ranks]).mean(0)
