@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import turns
 
 KS = (10, 20, 50, 100)
 
@@ -56,6 +55,8 @@ class Case:
 
 def take_turns(judge: Callable[[], Figures], asked: argparse.Namespace, num_users: int, **facts: str) -> None:
     """Judge as often as asked for: one turn is from the score matrix to the averages."""
+    import turns  # here, for it takes standard output from whoever imports it
+
     judge()
     turns.ready(**facts)
     figures: Figures = {}

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import turns
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -56,6 +55,8 @@ class Case:
 
 def take_turns(search: Callable[[Case], Ints], **facts: str) -> None:
     """Search as often as asked for; the lists of the last turn are written beside the case."""
+    import turns  # here, for it takes standard output from whoever imports it
+
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", type=Path, required=True)
     parser.add_argument("--lists", type=Path, required=True)

@@ -69,7 +69,7 @@ class RoundedVectors:
         rough = torch.empty(min(chunk, len(users_B)), plan.num_columns, dtype=torch.bfloat16, device=users_B.device)
         for start, excluded in zip(range(0, len(users_B), chunk), plan.num_excluded(users_B, chunk), strict=True):
             part = slice(start, min(start + chunk, len(users_B)))
-            with _whole_sums():
+            with whole_sums():
                 rough_bC = torch.mm(
                     self.rounded_user_BD[part], self.rounded_item_CD.T, out=rough[: part.stop - part.start]
                 )
@@ -91,7 +91,7 @@ class RoundedVectors:
 
 
 @contextmanager
-def _whole_sums() -> Iterator[None]:
+def whole_sums() -> Iterator[None]:
     """Sums of products in float32 to the end: the parts of one sum must not be rounded before they are added."""
     settings = torch.backends.cuda.matmul
     before = settings.allow_bf16_reduced_precision_reduction
