@@ -148,7 +148,7 @@ ROWS = {
         ["experiment=notebook"],
         "ratio",
         ("rmse", 0.002),
-        (8192,),
+        (32768,),
         (
             Rival("Keras, batch 32", "keras_notebook.py", (), "tensorflow", goal=50.0, batch=32),
             Rival("Keras, our batch", "keras_notebook.py", (), "tensorflow", goal=4.0),
