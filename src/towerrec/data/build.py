@@ -8,13 +8,16 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from towerrec.data.artefacts import EncodedTables
-from towerrec.data.cleaning import Cleaning, clean
+from towerrec.data.cleaning import Cleaning, clean, column_by_column
 from towerrec.data.columns import missing_column
 from towerrec.data.encode import Log, LogFacts, encode_tables, first_unseen_day, recent_rows, row_context
 from towerrec.data.features import Columns, FeatureChoice, choose
@@ -46,32 +49,68 @@ def build(
     frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items)
     clock.stage("read, clean, split, label")
     user_ids, item_ids = known_ids(USER_ID, frame[USER_ID], users), known_ids(ITEM_ID, frame[ITEM_ID], items)
-    report = describe(
-        frame,
-        split=frame[SPLIT],
-        label=frame[LABEL],
-        positive=label.positive,
-        cleaning=counts,
-        name=tables.name,
-        timezone=tables.timezone,
-    )
-    report["label"] = label.settings()
-    if "edges_ms" in label.fitted():
-        report["label"]["duration_buckets"] = len(label.fitted()["edges_ms"]) + 1
+    frame = frame.with_columns(pl.col(TIMESTAMP_MS).fill_null(NO_TIMESTAMP))
     log = to_arrays(frame, user_ids, item_ids)
     value = {} if label.raw is None else {"value": frame[label.raw].cast(pl.Float32).to_numpy()}
     value |= {name: term.to_numpy() for name, term in label.terms(frame).items()}
-    del frame
-    clock.stage("report and index")
+    # Rows of the tables say of users and items what ids do, in half the memory.
+    frame = frame.with_columns(pl.Series(USER_ID, log.user_idx), pl.Series(ITEM_ID, log.item_idx))
+    clock.stage("index")
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        report_of = beside.submit(
+            describe,
+            frame,
+            split=frame[SPLIT],
+            label=frame[LABEL],
+            positive=label.positive,
+            cleaning=counts,
+            name=tables.name,
+            timezone=tables.timezone,
+        )
+        del frame
+        encoded, left_out, recent = _encoded(
+            log, tables, choice, users=users, items=items, user_ids=user_ids, item_ids=item_ids, positive=label.positive
+        )
+        encoded.meta |= meta_of(tables, label=label, split=split, key=key)
+        clock.stage("features")
+        InteractionStore.write(
+            store,
+            split=log.split,
+            columns={name: getattr(log, name) for name in ("user_idx", "item_idx", "label", "timestamp_ms")} | value,
+            context=row_context(encoded.encoders, log, encoded.item_days, recent),
+            num_users=len(user_ids),
+            num_items=len(item_ids),
+        )
+        clock.stage("store")
+        report = report_of.result()
+    clock.stage("report, beyond features and store")
+    report["label"] = label.settings()
+    if "edges_ms" in label.fitted():
+        report["label"]["duration_buckets"] = len(label.fitted()["edges_ms"]) + 1
+    report["features"] = {"used": [spec.name for spec in encoded.schema.features], "left_out": left_out}
+    report["seconds"] = clock.seconds
+    return encoded, report
+
+
+def _encoded(
+    log: Log,
+    tables: Tables,
+    choice: FeatureChoice,
+    *,
+    users: pl.DataFrame | None,
+    items: pl.DataFrame | None,
+    user_ids: pl.Series,
+    item_ids: pl.Series,
+    positive: str,
+) -> tuple[EncodedTables, dict[str, str], dict[str, NDArray[np.float32]]]:
+    """The encoded tables, the features left out, and `recent_rows`."""
     before = first_unseen_day(log, tables.timezone)
-    daily = _days_before(tables.item_daily, before)
     has_time = bool((log.timestamp_ms != NO_TIMESTAMP).any())
-    columns = Columns(users, items, daily, has_time)
-    declared, left_out = choose(choice, columns)
-    recent = recent_rows(declared, log, positive=label.positive, num_items=len(item_ids))
+    declared, left_out = choose(choice, Columns(users, items, _days_before(tables.item_daily, before), has_time))
+    recent = recent_rows(declared, log, positive=positive, num_items=len(item_ids))
     encoded = encode_tables(
         declared,
-        LogFacts(log, positive=label.positive, recent=recent),
+        LogFacts(log, positive=positive, recent=recent),
         tables,
         users=users,
         items=items,
@@ -79,20 +118,7 @@ def build(
         item_ids=item_ids,
         before=before,
     )
-    clock.stage("features")
-    encoded.meta |= meta_of(tables, label=label, split=split, key=key)
-    InteractionStore.write(
-        store,
-        split=log.split,
-        columns={name: getattr(log, name) for name in ("user_idx", "item_idx", "label", "timestamp_ms")} | value,
-        context=row_context(encoded.encoders, log, encoded.item_days, recent),
-        num_users=len(user_ids),
-        num_items=len(item_ids),
-    )
-    clock.stage("store")
-    report["features"] = {"used": [spec.name for spec in encoded.schema.features], "left_out": left_out}
-    report["seconds"] = clock.seconds
-    return encoded, report
+    return encoded, left_out, recent
 
 
 def meta_of(tables: Tables, *, label: Label, split: Split, key: str) -> dict[str, Any]:
@@ -121,9 +147,11 @@ def labelled(
         frame = frame.with_columns(pl.lit(None, dtype=pl.Int64).alias(TIMESTAMP_MS))
     frame = frame.with_columns(codes.alias(SPLIT))
     if (codes == 0).any():
-        frame = frame.filter(pl.col(SPLIT) != 0)
+        used, series = codes != 0, frame.get_columns()
+        del frame
+        frame = column_by_column(series, lambda column: column.filter(used))
         counts["rows outside the split"] = int((codes == 0).sum())
-    label.fit(frame.filter(pl.col(SPLIT) == 1))
+    label.fit(frame.lazy().filter(pl.col(SPLIT) == 1).select(label.columns).collect())
     frame = frame.with_columns(label.apply(frame).alias(LABEL))
     check_positives(frame, label.positive)
     kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in VALUES if c in frame.columns)]
@@ -157,12 +185,12 @@ def check_positives(frame: pl.DataFrame, rule: str) -> None:
 
 
 def to_arrays(frame: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Log:
-    """Columns of the log as arrays, ids as table rows."""
+    """Columns of the log as arrays, ids as table rows; `timestamp_ms` without nulls."""
     return Log(
         user_idx=index_of(user_ids, frame[USER_ID]),
         item_idx=index_of(item_ids, frame[ITEM_ID]),
         label=frame[LABEL].to_numpy(),
-        timestamp_ms=frame[TIMESTAMP_MS].fill_null(NO_TIMESTAMP).to_numpy(),
+        timestamp_ms=frame[TIMESTAMP_MS].to_numpy(),
         split=frame[SPLIT].to_numpy(),
     )
 
@@ -189,6 +217,6 @@ def _days_before(daily: pl.LazyFrame | None, before: datetime.date | None) -> tu
     """Columns of the daily counters, none where no day lies before the split."""
     if daily is None or before is None:
         return ()
-    if not daily.select((pl.col("date") < before).any()).collect().item():
+    if daily.filter(pl.col("date") < before).select("date").head(1).collect(engine="streaming").height == 0:
         return ()
     return tuple(daily.collect_schema().names())

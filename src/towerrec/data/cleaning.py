@@ -110,7 +110,7 @@ def clean(
     if keep is not None:
         series = frame.get_columns()
         del frame
-        frame = _one_by_one(series, lambda column: column.filter(keep))
+        frame = column_by_column(series, lambda column: column.filter(keep))
     if rules.repeated_pairs == "mean":
         frame, dropped = average_pairs(frame)
         counts |= dropped
@@ -165,10 +165,10 @@ def _load(interactions: pl.LazyFrame) -> pl.DataFrame:
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"the log cannot be read: {error}") from error
     # One chunk each, so that arrays can share their memory.
-    return _one_by_one(columns, pl.Series.rechunk)
+    return column_by_column(columns, pl.Series.rechunk)
 
 
-def _one_by_one(columns: list[pl.Series], work: Callable[[pl.Series], pl.Series]) -> pl.DataFrame:
+def column_by_column(columns: list[pl.Series], work: Callable[[pl.Series], pl.Series]) -> pl.DataFrame:
     """The columns after `work`; each gives way to its result before the next, so that no log is in memory twice."""
     for place in range(len(columns)):
         columns[place] = work(columns[place])
@@ -206,31 +206,28 @@ def _first_ones(frame: pl.DataFrame, rules: Cleaning, fields: Sequence[str]) -> 
         return None, {}
     key = [USER_ID, ITEM_ID, TIMESTAMP_MS] if TIMESTAMP_MS in frame.columns else [USER_ID, ITEM_ID]
     possible = possible_repeats(frame, key)
-    # Only these are compared in full, which keeps memory flat at tens of millions of rows.
-    few = frame.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), *fields).filter(possible)
-    has_time = pl.col(TIMESTAMP_MS).is_not_null() if TIMESTAMP_MS in key else pl.lit(False)
-    first = few.select(pl.struct(fields).is_first_distinct()).to_series()
-    exact = few.filter(
-        ~first & few.select((has_time & rules.exact_duplicates) | (~has_time & drop_untimed)).to_series()
-    )
-    # The first of a user, item and moment is the first of its fields too: the others need not be looked at again.
-    rest = few.filter(first)
-    near = rest.filter(~pl.struct(key).is_first_distinct() & has_time & rules.near_duplicates)
-    counts = {"exact duplicates": exact.height, "near duplicates": near.height}
-    if not exact.height + near.height:
+    # Only these are compared, which keeps memory flat at tens of millions of rows.
+    few = frame.select(fields)[possible.row_P]
+    has_time = few[TIMESTAMP_MS].is_not_null().to_numpy() if timed else np.zeros(few.height, dtype=bool)
+    equal = possible.again(few, fields)
+    exact = equal & np.where(has_time, rules.exact_duplicates, drop_untimed)
+    near = possible.again(few, key) & ~equal & has_time & rules.near_duplicates
+    counts = {"exact duplicates": int(exact.sum()), "near duplicates": int(near.sum())}
+    dropped = possible.row_P[exact | near]
+    if not len(dropped):
         return None, {}
     keep = np.ones(frame.height, dtype=bool)
-    keep[exact["row"].to_numpy()] = False
-    keep[near["row"].to_numpy()] = False
+    keep[dropped] = False
     return pl.Series(keep), {name: number for name, number in counts.items() if number}
 
 
 def average_pairs(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """One row for all rows of a user and item, in the place of the latest; see `Cleaning.repeated_pairs`."""
     key = [USER_ID, ITEM_ID, *(name for name in APART if name in frame.columns)]
-    suspect = possible_repeats(frame, key)
-    if not suspect.any():
+    suspects = possible_repeats(frame, key).row_P
+    if not len(suspects):
         return frame, {}
+    suspect = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True).scatter(suspects, True)
     values = [name for name in AVERAGED if name in frame.columns]
     few = frame.select(
         pl.int_range(pl.len()).alias("row"), *key, *values, *([TIMESTAMP_MS] if TIMESTAMP_MS in frame.columns else [])

@@ -1,11 +1,12 @@
 """Which rows of a log could be duplicates: found by one sort of plain numbers, so that few rows are compared in full.
 
-Shape letter: N rows of a log.
+Shape letters: N rows of a log, P rows that may be repeats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -16,26 +17,54 @@ from towerrec.schema import TIMESTAMP_MS, USER_ID
 
 # Ascending runs per row below which a merge of the runs beats a sort.
 _NEARLY_SORTED = 0.01
+# Rows numbered at once: bounds the memory of what is between.
+_CHUNK = 1 << 18
 
 
-def possible_repeats(frame: pl.DataFrame, key: Sequence[str]) -> pl.Series:
-    """Rows whose values of `key` may occur in another row as well, Boolean [N]; every row of which they do is among
-    them.
+@dataclass(frozen=True)
+class Repeats:
+    """Rows that may be equal in a key, together in groups; every row that is equal to another is among them.
+
+    Args:
+        row_P: Their places in the log, group after group, those of a group ascending.
+        begins_P: Where a group begins.
+    """
+
+    row_P: NDArray[np.intp]
+    begins_P: NDArray[np.bool_]
+
+    def again(self, frame: pl.DataFrame, columns: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of the rows are equal in `columns` to an earlier one, bool [P]; the frame holds them, in this order."""
+        previous = [pl.col(name).eq_missing(pl.col(name).shift()) for name in columns]
+        again_P = frame.select(pl.all_horizontal(previous)).to_series().to_numpy() & ~self.begins_P
+        begin = np.flatnonzero(self.begins_P)
+        size = np.diff(begin, append=len(self.row_P))
+        large_P = np.repeat(size > 2, size)
+        # Most groups are pairs, where the row before is the only one to look at.
+        if large_P.any():
+            few = frame.filter(pl.Series(large_P)).select(pl.struct(columns).is_first_distinct())
+            again_P[large_P] = ~few.to_series().to_numpy()
+        return again_P
+
+
+def possible_repeats(frame: pl.DataFrame, key: Sequence[str]) -> Repeats:
+    """Rows whose values of `key` may occur in another row as well.
 
     Logs usually come by user and time, or in a few such runs: there, equal rows are neighbours at once. Any other
     order is sorted by a hash.
     """
     number_N, order_N = _in_order(frame, key)
     same = number_N[1:] == number_N[:-1]
-    del number_N
-    place_N = np.zeros(frame.height, dtype=bool)
-    place_N[1:] = same
-    place_N[:-1] |= same
-    if order_N is None:
-        return pl.Series(place_N)
-    found_N = np.zeros(frame.height, dtype=bool)
-    found_N[order_N[place_N]] = True
-    return pl.Series(found_N)
+    inside_N = np.append(False, same)
+    inside_N[:-1] |= same
+    row_P, number_P = np.flatnonzero(inside_N), number_N[inside_N]
+    if order_N is not None:
+        row_P = order_N[row_P]
+        by_place = np.lexsort((row_P, number_P))
+        row_P, number_P = row_P[by_place], number_P[by_place]
+    begins_P = np.ones(len(row_P), dtype=bool)
+    begins_P[1:] = number_P[1:] != number_P[:-1]
+    return Repeats(row_P, begins_P)
 
 
 def _in_order(frame: pl.DataFrame, key: Sequence[str]) -> tuple[NDArray[np.generic], NDArray[np.intp] | None]:
@@ -65,10 +94,12 @@ def user_moments(user: pl.Series, timestamp_ms: pl.Series) -> NDArray[np.int64] 
     span = last_ms - first_ms + 2
     if (last_user - first_user + 1) * span >= 2**63:
         return None
-    number_N = user.to_numpy().astype(np.int64)
-    number_N -= first_user
-    number_N *= span
-    known = timestamp_ms if timestamp_ms.null_count() == 0 else timestamp_ms.fill_null(first_ms - 1)
-    number_N += known.to_numpy()
-    number_N -= first_ms - 1
+    number_N = np.empty(len(user), dtype=np.int64)
+    for start in range(0, len(user), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        number_N[part] = user.slice(start, _CHUNK).to_numpy()
+        number_N[part] -= first_user
+        number_N[part] *= span
+        number_N[part] += timestamp_ms.slice(start, _CHUNK).fill_null(first_ms - 1).to_numpy()
+        number_N[part] -= first_ms - 1
     return number_N

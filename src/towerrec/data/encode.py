@@ -6,8 +6,9 @@ Shape letters: R rows of the cleaned log that belong to a split, U users, I item
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -82,39 +83,60 @@ class LogFacts:
     """`TrainFacts` of a log in memory; `recent` is what `recent_rows` gives."""
 
     def __init__(self, log: Log, *, positive: str, recent: Mapping[str, NDArray[np.float32]]) -> None:
-        self.index = {"user": log.user_idx[log.train], "item": log.item_idx[log.train]}
-        self.label = log.label[log.train]
-        self.positive = positive_mask(self.label, positive)
-        self.times = log.timestamp_ms[log.train]
-        self.as_of_ms = _latest(self.times)
-        self.recent_R, self.train = recent, log.train
+        self.log, self.rule, self.recent_R, self.train = log, positive, recent, log.train
+        latest = int(log.timestamp_ms.max(where=self.train, initial=NO_TIMESTAMP))
+        self.as_of_ms = None if latest == NO_TIMESTAMP else latest
+
+    @cached_property
+    def positive(self) -> NDArray[np.bool_]:
+        """Which training rows are positives."""
+        mask: NDArray[np.bool_] = positive_mask(self.log.label[self.train], self.rule)
+        return mask
+
+    def index(self, side: str) -> NDArray[np.int32]:
+        """Row of the table of every training row."""
+        return (self.log.user_idx if side == "user" else self.log.item_idx)[self.train]
 
     def occurs(self, side: Side, num_rows: int) -> pl.Series:
-        return pl.Series(np.bincount(self.index[side], minlength=num_rows) > 0)
+        idx = self.log.user_idx if side == "user" else self.log.item_idx
+        present = np.zeros(num_rows, dtype=bool)
+        for part in chunks(len(idx)):
+            present[idx[part][self.train[part]]] = True
+        return pl.Series(present)
 
     def statistic(self, feature: Declaration, num_rows: int) -> pl.Series:
         return train_statistic(
             feature,
-            idx=self.index[feature.side],
-            label=self.label,
+            idx=self.index(feature.side),
+            label=self.log.label[self.train],
             positive=self.positive,
-            timestamp_ms=self.times,
+            timestamp_ms=self.log.timestamp_ms[self.train],
             num_rows=num_rows,
         )
 
     def ages(self, days_I: NDArray[np.int32], timezone: str) -> NDArray[np.int32]:
-        return ages(local_time(self.times, timezone).day, days_I[self.index["item"]])
+        parts = []
+        for part in chunks(len(self.train)):
+            kept = self.train[part]
+            day = local_time(self.log.timestamp_ms[part][kept], timezone).day
+            parts.append(ages(day, days_I[self.log.item_idx[part][kept]]))
+        return np.concatenate(parts)
 
     def recent(self, feature: Declaration) -> NDArray[np.float32]:
         return self.recent_R[feature.name][self.train]
 
     def latest_popularity(self, feature: Declaration, num_items: int) -> NDArray[np.float32]:
         return latest_popularity(
-            torch.from_numpy(self.index["item"][self.positive]),
-            torch.from_numpy(self.times[self.positive]),
+            torch.from_numpy(self.index("item")[self.positive]),
+            torch.from_numpy(self.log.timestamp_ms[self.train][self.positive]),
             num_items=num_items,
             half_life_days=feature.half_life_days,
         ).numpy()
+
+
+def chunks(num_rows: int) -> Iterator[slice]:
+    """Slices that cover the rows of a log."""
+    return (slice(start, start + _CHUNK) for start in range(0, num_rows, _CHUNK))
 
 
 def encode_tables(
@@ -200,8 +222,7 @@ def row_context(
     context: dict[str, tuple[str, np.ndarray]] = {
         name: (side, np.empty(len(log.user_idx), dtype=np.uint8)) for name, side in side_of.items()
     }
-    for start in range(0, len(log.user_idx), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for part in chunks(len(log.user_idx)):
         timestamp_ms, item_idx = log.timestamp_ms[part], log.item_idx[part]
         user = encoders.user_context(timestamp_ms)
         days = {name: days[item_idx] for name, days in item_days.items()}
@@ -214,10 +235,13 @@ def row_context(
 def first_unseen_day(log: Log, timezone: str) -> datetime.date | None:
     """The first day that daily counters must not include: that of the earliest held-out row or, if it is earlier, of
     the latest training row. None where the log has no times."""
-    timed = log.timestamp_ms != NO_TIMESTAMP
-    held_out = log.timestamp_ms[timed & ~log.train]
-    train = log.timestamp_ms[timed & log.train]
-    bounds = [times.min() for times in (held_out,) if len(times)] + [times.max() for times in (train,) if len(times)]
+    timed, train = log.timestamp_ms != NO_TIMESTAMP, log.train
+    held_out, train = timed & ~train, timed & train
+    bounds = []
+    if held_out.any():
+        bounds.append(log.timestamp_ms.min(where=held_out, initial=np.iinfo(np.int64).max))
+    if train.any():
+        bounds.append(log.timestamp_ms.max(where=train, initial=NO_TIMESTAMP))
     if not bounds:
         return None
     day = int(local_time(np.array([min(bounds)], dtype=np.int64), timezone).day[0])
@@ -255,8 +279,3 @@ def _with_computed(frame: pl.DataFrame, feature: Declaration, facts: TrainFacts)
             f"feature {feature.name!r} is computed, but a column of that name is there: rename the feature"
         )
     return frame.with_columns(column)
-
-
-def _latest(times: NDArray[np.int64]) -> int | None:
-    timed = times[times != NO_TIMESTAMP]
-    return int(timed.max()) if len(timed) else None

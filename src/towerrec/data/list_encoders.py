@@ -1,6 +1,6 @@
 """Encoders of features with several values per row: lists, text, vectors.
 
-Shape letters: N rows of a table, L values of a list, D width of a vector.
+Shape letters: N rows of a table, L values of a list, P pairs of a row and a value, D width of a vector.
 """
 
 from __future__ import annotations
@@ -112,12 +112,14 @@ class Vector(ColumnEncoder):
 
 
 def padded(row: pl.Series, index: pl.Series, num_rows: int, width: int) -> Tensor:
-    """Pairs (row, index) as int32 [N, L], in their order; unknown indices are left out, the rest is `PAD`."""
-    pairs = pl.DataFrame({"row": row, "index": index}).filter(pl.col("index") != UNKNOWN)
-    pairs = pairs.unique(keep="first", maintain_order=True)
-    pairs = pairs.with_columns(place=pl.int_range(pl.len()).over("row")).filter(pl.col("place") < width)
+    """Pairs (row, index), ascending by row, as int32 [N, L]; unknown indices are left out, the rest is `PAD`."""
+    pairs = text.distinct(pl.DataFrame({"row": row, "index": index}).filter(pl.col("index") != UNKNOWN))
+    row_P, index_P = (column.to_numpy() for column in pairs.get_columns())
+    first_N = np.concatenate([[0], np.cumsum(np.bincount(row_P, minlength=num_rows))])
+    place_P = np.arange(len(row_P)) - first_N[row_P]
+    fits_P = place_P < width
     table = np.full((num_rows, width), PAD, dtype=np.int32)
-    table[pairs["row"].to_numpy(), pairs["place"].to_numpy()] = pairs["index"].to_numpy()
+    table[row_P[fits_P], place_P[fits_P]] = index_P[fits_P]
     return torch.from_numpy(table)
 
 

@@ -18,6 +18,7 @@ from towerrec.schema import (
     DURATION_MS,
     ITEM_ID,
     LABEL,
+    NO_TIMESTAMP,
     PLAY_DURATION_MS,
     SPLITS,
     TIMESTAMP_MS,
@@ -41,7 +42,8 @@ def describe(
     """Numbers about a cleaned, labelled and split log, as plain builtins for JSON.
 
     Args:
-        frame: The log; `user_id` and `item_id`, and what it has of times, watch ratios and durations.
+        frame: The log; `user_id` and `item_id`, and what it has of times (null or `NO_TIMESTAMP` where unknown), watch
+            ratios and durations.
         split: Codes of its rows, UInt8.
         label: Labels of its rows, Float32.
         positive: Rule over labels.
@@ -102,9 +104,11 @@ def _times(part: _Part, timezone: str) -> dict[str, Any]:
     if TIMESTAMP_MS not in part.columns:
         return {}
     times = part[TIMESTAMP_MS]
-    facts: dict[str, Any] = {"rows_without_time": times.null_count()}
-    if times.null_count() < times.len():
-        facts["first"], facts["last"] = (moment_text(int(t), timezone) for t in (times.min(), times.max()))  # type: ignore[arg-type]
+    missing = (times.is_null() | (times == NO_TIMESTAMP)).sum()
+    facts: dict[str, Any] = {"rows_without_time": int(missing)}
+    if missing < times.len():
+        known = times if missing == times.null_count() else times.filter(times != NO_TIMESTAMP)
+        facts["first"], facts["last"] = (moment_text(int(t), timezone) for t in (known.min(), known.max()))  # type: ignore[arg-type]
     return facts
 
 

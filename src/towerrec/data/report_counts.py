@@ -39,34 +39,42 @@ def counts(user: pl.Series, item: pl.Series, code_N: NDArray[np.uint8]) -> list[
     return facts
 
 
-def _numbered(ids: pl.Series) -> NDArray[np.int64]:
+def _numbered(ids: pl.Series) -> NDArray[np.integer]:
     """Whole numbers from 0 in the place of ids, close together."""
     if ids.dtype.is_integer() and not ids.null_count() and len(ids):
         low, high = whole_bounds(ids)
         if low >= 0 and high < 4 * len(ids) + 1_000_000:
-            return ids.to_numpy().astype(np.int64)
-    return ids.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+            return ids.to_numpy()
+    return ids.rank("dense").fill_null(0).to_numpy()
 
 
-def _rows(id_N: NDArray[np.int64], code_N: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _rows(id_N: NDArray[np.integer], code_N: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Rows of each user or item by code; under 0 those of all splits together."""
-    rows_XC = np.bincount(id_N * _CODES + code_N, minlength=_CODES * (id_N.max(initial=-1) + 1)).reshape(-1, _CODES)
+    key_N = np.multiply(id_N, _CODES, dtype=np.int64)
+    key_N += code_N
+    rows_XC = np.bincount(key_N, minlength=_CODES * (int(id_N.max(initial=0)) + 1)).reshape(-1, _CODES)
     rows_XC[:, 0] = rows_XC[:, 1:].sum(1)
     return rows_XC
 
 
-def _pairs(user_N: NDArray[np.int64], item_N: NDArray[np.int64], code_N: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _pairs(user_N: NDArray[np.integer], item_N: NDArray[np.integer], code_N: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Distinct pairs of user and item by code, [C]; one sort serves all."""
-    pair_N = user_N * (item_N.max(initial=0) + 1)
+    num_users, num_items = (int(id_N.max(initial=0)) + 1 for id_N in (user_N, item_N))
+    fits = num_users * num_items * _CODES < 2**31  # half the bytes sort twice as fast
+    pair_N = np.multiply(user_N, num_items, dtype=np.int32 if fits else np.int64, casting="unsafe")
     pair_N += item_N
     pair_N *= _CODES
     pair_N += code_N
     pair_N.sort()
-    pair_P = pair_N[np.append(True, pair_N[1:] != pair_N[:-1])[: len(pair_N)]]
-    code_P = pair_P % _CODES
+    first_N = np.ones(len(pair_N), dtype=bool)
+    first_N[1:] = pair_N[1:] != pair_N[:-1]
+    pair_P = pair_N[first_N]
+    del pair_N
+    code_P = (pair_P % _CODES).astype(np.uint8)
     pairs_C = np.bincount(code_P, minlength=_CODES)
-    in_split = pair_P[code_P > 0] // _CODES
-    pairs_C[0] = np.count_nonzero(np.diff(in_split)) + (len(in_split) > 0)
+    pair_P //= _CODES
+    in_split = pair_P if pairs_C[0] == 0 else pair_P[code_P > 0]
+    pairs_C[0] = np.count_nonzero(in_split[1:] != in_split[:-1]) + (len(in_split) > 0)
     return pairs_C
 
 

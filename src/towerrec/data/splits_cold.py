@@ -105,8 +105,8 @@ class TwoMatrices:
         train, test = ((matrix == word).to_numpy() for word in (self.train_matrix, self.test_matrix))
         codes = np.select([train, test], [TRAIN, TEST], DROPPED).astype(np.uint8)
         if self.hashes_users:
-            coin = stable_hash.uniform(stable_hash.ids(frame[USER_ID]), seed=self.seed)
-            codes[test & (coin < self.val_fraction)] = VAL if self.val == "users" else DROPPED
+            coin = stable_hash.uniform(stable_hash.ids(frame[USER_ID].filter(pl.Series(test))), seed=self.seed)
+            codes[np.flatnonzero(test)[coin < self.val_fraction]] = VAL if self.val == "users" else DROPPED
         if TIMESTAMP_MS in self.columns:
             known, time_ms = times_of(frame, self.name)
             codes[train & ~known] = DROPPED

@@ -9,19 +9,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 Uint64s = NDArray[np.uint64]
+# Keys hashed at once: their intermediates stay in the processor's cache.
+_CHUNK = 1 << 16
 
 
 def uniform(keys: Uint64s, *, seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) per key, fixed by key and seed (splitmix64 finaliser, Steele et al., OOPSLA 2014)."""
+    coin = np.empty(len(keys), dtype=np.float64)
     with np.errstate(over="ignore"):
-        hashed = _splitmix(keys ^ _splitmix(np.asarray([seed % 2**64], dtype=np.uint64)))
-    return (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        salt = _splitmix(np.asarray([seed % 2**64], dtype=np.uint64))
+        for start in range(0, len(keys), _CHUNK):
+            hashed = _splitmix(keys[start : start + _CHUNK] ^ salt)
+            coin[start : start + _CHUNK] = (hashed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return coin
 
 
 def ids(column: pl.Series) -> Uint64s:
     """One key per row of an id column; text is hashed once per distinct id."""
     if column.dtype.is_integer():
-        return column.cast(pl.Int64).to_numpy().astype(np.int64).view(np.uint64)
+        return column.cast(pl.Int64).to_numpy().astype(np.int64, copy=False).view(np.uint64)
     distinct = column.unique()
     digests = [hashlib.blake2b(str(value).encode(), digest_size=8).digest() for value in distinct.to_list()]
     keys = pl.Series(np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64))

@@ -1,6 +1,6 @@
 """Text to hashed character n-grams, without a tokenizer: works for any script.
 
-Shape letters: C characters of all texts together, N texts.
+Shape letters: C characters of all texts together, N texts, K lengths.
 """
 
 from __future__ import annotations
@@ -41,17 +41,29 @@ def ngrams(texts: pl.Series, *, lengths: tuple[int, ...], buckets: int) -> pl.Da
     N-grams do not reach over spaces. The hash is fixed by the characters alone: the same on every machine.
     """
     codes = np.frombuffer("\0".join(texts.to_list()).encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)
-    row = np.cumsum(codes == 0)
-    stop = (codes == 0) | (codes == _SPACE)
-    frames = []
-    for order, length in enumerate(sorted(set(lengths), reverse=True)):
-        start = np.flatnonzero(_inside_a_word(stop, length))
-        grams = pl.DataFrame({"row": row[start], "bucket": _hash(codes, start, length) % np.uint64(buckets)})
-        frames.append(grams.with_columns(order=order, start=pl.Series(start)).cast(pl.Int64))
-    everything = (
-        pl.concat(frames).sort("row", "start", "order").unique(["row", "bucket"], keep="first", maintain_order=True)
-    )
-    return everything.select("row", "bucket")
+    row_C = np.cumsum(codes == 0)
+    stop_C = (codes == 0) | (codes == _SPACE)
+    ordered = sorted(set(lengths), reverse=True)
+    # At every character the n-grams that begin there, long ones first: read row by row, they are in order.
+    begins_CK = np.zeros((len(codes), len(ordered)), dtype=bool)
+    bucket_CK = np.zeros(begins_CK.shape, dtype=np.int64)
+    for place, length in enumerate(ordered):
+        start = np.flatnonzero(_inside_a_word(stop_C, length))
+        begins_CK[start, place] = True
+        bucket_CK[start, place] = _hash(codes, start, length) % np.uint64(buckets)
+    return distinct(pl.DataFrame({"row": row_C[np.nonzero(begins_CK)[0]], "bucket": bucket_CK[begins_CK]}))
+
+
+def distinct(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The first of each pair of two columns of whole numbers from 0 on, in their order."""
+    if pairs.height == 0:
+        return pairs
+    row, value = pairs.get_columns()
+    span = int(value.max()) + 1  # type: ignore[arg-type]
+    if (int(row.max()) + 1) * span >= 2**63:  # type: ignore[arg-type]
+        return pairs.unique(keep="first", maintain_order=True)
+    # One number per pair: a quarter of the time of a hash over two columns.
+    return pairs.filter((row * span + value).is_first_distinct())
 
 
 def _inside_a_word(stop: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:

@@ -5,7 +5,8 @@ Shape letter: N rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -16,38 +17,66 @@ from towerrec.schema import FIRST, UNKNOWN
 
 NO_DAY = -(2**31)
 """Stands where the day of an item is not known."""
-# Clocks change at full quarters of an hour in every zone of today; where one did not, each moment is read by itself.
+# Clocks change at full quarters of an hour in every zone of today: the calendar is read once per quarter, in blocks of
+# some weeks that most calls share, and the rows look there.
 _STEP_MS = 15 * 60 * 1000
+_BLOCK_STEPS = 4096
+_BLOCK_MS = _BLOCK_STEPS * _STEP_MS
 
 
 @dataclass(frozen=True)
 class LocalTime:
-    """Calendar of rows: `day` int32 days since 1970-01-01, `hour` 0..23, `weekday` 0 (Monday) .. 6, all [N].
+    """Calendar of rows, [N] each; rows without time hold `NO_DAY` and -1.
 
-    Rows without time hold `NO_DAY` and -1.
+    Args:
+        days: Calendar of some moments: int32 days since 1970-01-01.
+        hours: 0..23, int16.
+        weekdays: 0 (Monday) .. 6, int16.
+        place: Which of the moments stands for each row; None: they are the rows.
     """
 
-    day: NDArray[np.int32]
-    hour: NDArray[np.int16]
-    weekday: NDArray[np.int16]
+    days: NDArray[np.int32]
+    hours: NDArray[np.int16]
+    weekdays: NDArray[np.int16]
+    place: NDArray[np.int64] | None = None
+
+    @property
+    def day(self) -> NDArray[np.int32]:
+        return self.days if self.place is None else self.days[self.place]
+
+    @property
+    def hour(self) -> NDArray[np.int16]:
+        return self.hours if self.place is None else self.hours[self.place]
+
+    @property
+    def weekday(self) -> NDArray[np.int16]:
+        return self.weekdays if self.place is None else self.weekdays[self.place]
 
 
 def local_time(timestamp_ms: NDArray[np.int64], timezone: str) -> LocalTime:
     """Read moments in a time zone; the zone's own rules (summer time) hold."""
     timed = timestamp_ms != NO_TIMESTAMP
     known = timestamp_ms if timed.all() else timestamp_ms[timed]
-    first, last = (int(known.min()) // _STEP_MS, int(known.max()) // _STEP_MS) if len(known) else (0, 0)
-    if last - first >= len(known):
+    first, last = (int(known.min()) // _BLOCK_MS, int(known.max()) // _BLOCK_MS) if len(known) else (0, 0)
+    calendar = _calendar(first, last, timezone) if (last - first + 1) * _BLOCK_STEPS < len(known) else None
+    if calendar is None:
         return _read(timestamp_ms, timezone)
-    # The calendar is read once per quarter of an hour (Q), and the rows look there; those without time at its end.
-    begin_Q = np.arange(first, last + 1) * _STEP_MS
-    local, end = _read(np.append(begin_Q, NO_TIMESTAMP), timezone), _read(begin_Q + (_STEP_MS - 1), timezone)
-    if (local.hour[:-1] != end.hour).any() or (local.day[:-1] != end.day).any():
-        return _read(timestamp_ms, timezone)
-    quarter = timestamp_ms // _STEP_MS
-    quarter -= first
-    quarter[~timed] = len(begin_Q)
-    return LocalTime(local.day[quarter], local.hour[quarter], local.weekday[quarter])
+    step = timestamp_ms // _STEP_MS
+    step -= first * _BLOCK_STEPS
+    step[~timed] = -1
+    return replace(calendar, place=step)
+
+
+@lru_cache(maxsize=4)
+def _calendar(first: int, last: int, timezone: str) -> LocalTime | None:
+    """Every quarter of an hour from the first block to the last, and at the end what stands where there is no time.
+
+    None where the calendar changes within a quarter, as it has in zones that were off by minutes and seconds.
+    """
+    begin = np.arange(first * _BLOCK_STEPS, (last + 1) * _BLOCK_STEPS) * _STEP_MS
+    local, end = _read(np.append(begin, NO_TIMESTAMP), timezone), _read(begin + (_STEP_MS - 1), timezone)
+    changes = (local.hours[:-1] != end.hours).any() or (local.days[:-1] != end.days).any()
+    return None if changes else local
 
 
 def _read(timestamp_ms: NDArray[np.int64], timezone: str) -> LocalTime:
