@@ -6,6 +6,7 @@ import torch
 
 from towerrec.ragged import UserItems
 from towerrec.retrieval.candidates import only_candidates
+from towerrec.retrieval.one_ranking import SameForAll
 from towerrec.retrieval.search import top_n, top_n_by
 from towerrec.retrieval.select import top
 
@@ -92,6 +93,33 @@ def test_a_scorer_is_searched_by_the_same_rules_as_vectors():
         )
         assert torch.equal(by_vector.items, by_score.items)
         assert torch.equal(by_vector.scores, by_score.scores)
+
+
+@pytest.mark.parametrize("high", [0, 2, 1000])  # 0: all scores equal
+def test_one_ranking_for_all_gives_what_scores_for_each_give(high: int):
+    score_I = whole_numbers(60, seed=20, high=high)
+    score_I[::7] = -torch.inf
+    same, users = SameForAll(score_I), torch.arange(400)[torch.randperm(400)]
+    exclude, few = random_lists(400, 60, 9000, seed=21), random_lists(400, 60, 2000, seed=22)
+    rules = [
+        {"exclude": exclude},
+        {"exclude": exclude, "allowed": torch.arange(60) % 3 > 0},
+        {"allowed": few},
+        {"allowed": few, "exclude": exclude},
+        {"exclude": None, "allowed": torch.zeros(60, dtype=torch.bool)},
+        {},
+    ]
+    for rule in rules:
+        for n in (1, 10, 70):
+            got = top_n_by(same, users, num_items=60, n=n, **rule)
+            wanted = top_n_by(lambda u: same(u), users, num_items=60, n=n, **rule)
+            assert torch.equal(got.items, wanted.items)
+            assert torch.equal(got.scores, wanted.scores)
+
+
+def test_one_ranking_for_all_refuses_what_is_no_number():
+    with pytest.raises(ValueError, match="not numbers"):
+        top_n_by(SameForAll(torch.tensor([1.0, torch.nan])), torch.arange(3), num_items=2, n=1)
 
 
 @pytest.mark.parametrize(("memory_mb", "at_once"), [(1, 26), (0.1, 2), (1e-6, 1), (10, 262)])

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from towerrec.baselines.rows import TrainRows
 from towerrec.ragged import UserItems
+from towerrec.retrieval.one_ranking import SameForAll
 from towerrec.retrieval.search import Scorer
 
+# Numbers mixed at once: what stays in the cache through a dozen passes.
+_MIXED_AT_ONCE = 1 << 17
 
-def same_for_all(score_I: Tensor) -> Scorer:
+
+def same_for_all(score_I: Tensor) -> SameForAll:
     """Every user gets the same scores."""
-    score_I = score_I.float()
-    return lambda user_idx_B: score_I.to(user_idx_B.device).repeat(len(user_idx_B), 1)
+    return SameForAll(score_I.float())
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,16 @@ class Random:
 
     def fit(self, rows: TrainRows) -> Scorer:
         num_items = rows.num_items
+        rows_at_once = max(1, _MIXED_AT_ONCE // max(1, num_items))
 
         def score(user_idx_B: Tensor) -> Tensor:
             item_I = torch.arange(num_items, device=user_idx_B.device)
-            # 23 bits: every value is a different float32.
-            return (_mix(_mix(user_idx_B[:, None] + (self.seed << 32)) ^ item_I) & 0x7FFFFF).float()
+            scores_BI = torch.empty(len(user_idx_B), num_items, device=user_idx_B.device)
+            user_B1 = _mix_(user_idx_B[:, None] + (self.seed << 32))
+            for scores_bI, user_b1 in zip(scores_BI.split(rows_at_once), user_B1.split(rows_at_once), strict=True):
+                # 23 bits: every value is a different float32.
+                scores_bI.copy_(_mix_(user_b1 ^ item_I).bitwise_and_(0x7FFFFF))
+            return scores_BI
 
         return score
 
@@ -111,9 +119,10 @@ def best_list_in_hindsight(relevant: UserItems, *, candidates: UserItems | None 
     return same_for_all(liked_I / torch.bincount(candidates.items, minlength=relevant.num_items).clamp(min=1))
 
 
-def _mix(value: Tensor) -> Tensor:
-    """The finalizer of SplitMix64 (Steele et al., OOPSLA 2014) on int64, which wraps; masks make shifts unsigned."""
-    value = value - 0x61C8864680B583EB
-    value = (value ^ ((value >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    value = (value ^ ((value >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return value ^ ((value >> 31) & 0x1FFFFFFFF)
+def _mix_(value: Tensor) -> Tensor:
+    """The finalizer of SplitMix64 (Steele et al., OOPSLA 2014), in place on int64, which wraps; masks make shifts
+    unsigned."""
+    value.sub_(0x61C8864680B583EB)
+    value.bitwise_xor_((value >> 30).bitwise_and_(0x3FFFFFFFF)).mul_(-0x40A7B892E31B1A47)
+    value.bitwise_xor_((value >> 27).bitwise_and_(0x1FFFFFFFFF)).mul_(-0x6B2FB644ECCEEE15)
+    return value.bitwise_xor_((value >> 31).bitwise_and_(0x1FFFFFFFF))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval.candidates import Allowed, Candidates, columns_of
+from towerrec.retrieval.one_ranking import SameForAll
 from towerrec.retrieval.rescoring import RoundedVectors
 from towerrec.retrieval.select import top
 
@@ -130,7 +131,10 @@ def top_n_by(
     chunk: int | None = None,
     memory_mb: float | None = None,
 ) -> TopN:
-    """The n items that `scorer` rates highest for every user; arguments and rules as in `top_n`."""
+    """The n items that `scorer` rates highest for every user; arguments and rules as in `top_n`.
+
+    Where the scorer gives everybody the same scores the work does not grow with users times items.
+    """
     columns_C = columns_of(allowed, num_items)
 
     def score(start: int, stop: int) -> Tensor:
@@ -140,6 +144,11 @@ def top_n_by(
         return (scores_bI if columns_C is None else scores_bI[:, columns_C]).float()
 
     plan = Candidates(num_items, columns_C, exclude, allowed if isinstance(allowed, UserItems) else None)
+    if isinstance(scorer, SameForAll) and (plan.allowed is None or exclude is None) and len(user_idx_B):
+        if plan.allowed is not None:
+            return scorer.top_n_of(plan.allowed, user_idx_B, n=_at_least_one(n))
+        admitted_I = None if isinstance(allowed, UserItems) else allowed
+        return scorer.top_n(user_idx_B, n=_at_least_one(n), exclude=exclude, admitted_I=admitted_I)
     size = _users_at_once(user_idx_B, 4 * num_items, chunk, memory_mb)
     return _search(score, user_idx_B, plan, n=n, chunk=size)
 
