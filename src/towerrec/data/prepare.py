@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,8 +145,9 @@ def _build(
     store: Path, *, key: str, source: Source, cleaning: Cleaning, split: Split, label: Label, choice: FeatureChoice
 ) -> tuple[EncodedTables, dict[str, Any]]:
     """All at once, or in chunks where a log asks for it."""
-    streams = isinstance(source, Interactions) and source.streams()
-    how = partial(build_streamed, chunk_rows=source.chunk_rows) if streams else build
+    how: Callable[..., tuple[EncodedTables, dict[str, Any]]] = build
+    if isinstance(source, Interactions) and source.streams():
+        how = partial(build_streamed, chunk_rows=source.chunk_rows, seekable=source.seekable())
     return how(store, key=key, source=source, cleaning=cleaning, split=split, label=label, choice=choice)
 
 

@@ -45,6 +45,7 @@ def build_streamed(
     label: Label,
     choice: FeatureChoice,
     chunk_rows: int,
+    seekable: bool = False,
 ) -> tuple[EncodedTables, dict[str, Any]]:
     """Write the store and return the encoded tables and the data report, as `build.build` does.
 
@@ -66,6 +67,7 @@ def build_streamed(
             label=label,
             choice=choice,
             chunk_rows=chunk_rows,
+            seekable=seekable,
         )
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -82,6 +84,7 @@ def _build(
     label: Label,
     choice: FeatureChoice,
     chunk_rows: int,
+    seekable: bool,
 ) -> tuple[EncodedTables, dict[str, Any]]:
     clock = Clock()
     users, items = collected(tables.users), collected(tables.items)
@@ -93,6 +96,7 @@ def _build(
         items=items,
         directory=work,
         chunk_rows=chunk_rows,
+        seekable=seekable,
     )
     clock.stage("read, clean")
     found = split_rows(cleaned, split=split, assign=assigner(split, cleaned, work), label=label, directory=work)

@@ -132,8 +132,10 @@ class StoreReport:
         """Duration, watch ratio and label of the rows that have all three."""
         columns = (self._column(name)((word,)) for name in (DURATION_MS, WATCH_RATIO, LABEL))
         for duration, ratio, label in zip(*columns, strict=True):
-            known = ~(np.isnan(duration) | np.isnan(ratio))
-            yield duration[known], ratio[known], label[known]
+            missing = np.isnan(duration) | np.isnan(ratio)
+            if missing.any():
+                duration, ratio, label = duration[~missing], ratio[~missing], label[~missing]
+            yield duration, ratio, label
 
 
 def block_quantiles(blocks: Blocks) -> dict[str, float]:

@@ -6,7 +6,7 @@ treated like a small log. Buckets hold ranges of user ids, so that one after the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +86,7 @@ def cleaned_rows(
     items: pl.DataFrame | None,
     directory: Path,
     chunk_rows: int,
+    seekable: bool = False,
 ) -> CleanedRows:
     """Clean a log as `cleaning.clean` does, a chunk of it in memory at a time.
 
@@ -99,6 +100,7 @@ def cleaned_rows(
         items: The item table, for `rules.items`.
         directory: Takes the files; empty.
         chunk_rows: Rows read at a time, and about as many in a bucket.
+        seekable: Whether reading may begin anywhere, as in Parquet.
 
     Raises:
         ValueError: As `cleaning.clean`.
@@ -108,7 +110,9 @@ def cleaned_rows(
     require_columns(wanted, existing.names(), "the log")
     event = [name for name in EVENT_FIELDS if name in existing] if reads_events(rules) else []
     log = interactions.select(list(dict.fromkeys([*wanted, *event])))
-    buckets, counts = _dealt_out(log, rules, required, items, directory, chunk_rows)
+    chunks = _slices(log, chunk_rows) if seekable else _batches(log, chunk_rows)
+    first_ids = first_ids_of_buckets(log, chunk_rows)
+    buckets, counts = _dealt_out(chunks, log.collect_schema(), first_ids, rules, required, items, directory)
     fields = [name for name in dict.fromkeys([*event, *wanted]) if name not in PARTITION_FIELDS]
     dropped = []
     for bucket in buckets:
@@ -131,20 +135,20 @@ def cleaned_rows(
 
 
 def _dealt_out(
-    log: pl.LazyFrame,
+    chunks: Iterable[pl.DataFrame],
+    schema: pl.Schema,
+    first_ids: pl.Series,
     rules: Cleaning,
     required: Sequence[str],
     items: pl.DataFrame | None,
     directory: Path,
-    chunk_rows: int,
 ) -> tuple[list[Bucket], dict[str, int]]:
     """Drop what is judged row by row, and write every row to the bucket of its user."""
-    first_ids = first_ids_of_buckets(log, chunk_rows)
     files: dict[int, list[Path]] = {}
     counts = {"rows_read": 0}
-    reasons = impossible_reasons(log.collect_schema(), rules, required)
+    reasons = impossible_reasons(schema, rules, required)
     by_item, by_reason, next_place = dict[str, int](), dict.fromkeys(reasons, 0), 0
-    for number, chunk in enumerate(_chunks(log, chunk_rows)):
+    for number, chunk in enumerate(chunks):
         counts["rows_read"] += chunk.height
         kept, dropped = drop_impossible(chunk, reasons)
         for reason, rows in dropped.items():
@@ -175,8 +179,18 @@ def first_ids_of_buckets(log: pl.LazyFrame, rows: int) -> pl.Series:
     return users[USER_ID].filter((before // rows).diff().fill_null(1) > 0)
 
 
-def _chunks(log: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
-    """The log in its order, about `rows` rows at a time."""
+def _slices(log: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    """The log in its order, `rows` rows at a time, each read when it is asked for."""
+    try:
+        num_rows = int(log.select(pl.len()).collect().item())
+        for at in range(0, num_rows, rows):
+            yield log.slice(at, rows).collect()
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"the log cannot be read: {error}") from error
+
+
+def _batches(log: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
+    """The same of text, which can only be read from its beginning; some chunks are read ahead."""
     try:
         yield from (chunk for chunk in log.collect_batches(chunk_size=rows, maintain_order=True) if chunk.height)
     except pl.exceptions.PolarsError as error:

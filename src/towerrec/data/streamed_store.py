@@ -116,11 +116,17 @@ def _labelled(frame: pl.DataFrame, codes: NDArray[np.uint8], label: Label) -> pl
 
 
 def _count_pairs(frame: pl.DataFrame, pairs: dict[str, int]) -> None:
-    cell = pl.struct(USER_ID, ITEM_ID).hash(seed=0)
-    pairs["all"] += frame.select(cell.n_unique()).item()
-    per_split = dict(frame.group_by(SPLIT).agg(cell.n_unique().alias("pairs")).iter_rows())
+    users, items = (frame[name].unique().drop_nulls().sort() for name in (USER_ID, ITEM_ID))
+    cell = index_of(users, frame[USER_ID]).astype(np.int64) * len(items) + index_of(items, frame[ITEM_ID])
+    codes = frame[SPLIT].to_numpy()
+    pairs["all"] += _distinct(cell)
     for code, word in enumerate(SPLITS, start=1):
-        pairs[word] += per_split.get(code, 0)
+        pairs[word] += _distinct(cell[codes == code])
+
+
+def _distinct(values: NDArray[np.int64]) -> int:
+    ordered = np.sort(values)
+    return int((ordered[1:] != ordered[:-1]).sum()) + 1 if len(ordered) else 0
 
 
 def _order(frame: pl.DataFrame, user_ids: pl.Series) -> NDArray[np.int64]:

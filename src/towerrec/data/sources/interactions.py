@@ -15,7 +15,7 @@ from towerrec.data.columns import common_id_type, missing_column, whole_float_id
 from towerrec.data.labels import LABEL_RAW
 from towerrec.data.memory import available_memory
 from towerrec.data.sources.partitions import files_of, memory_needed
-from towerrec.data.sources.scan import existing_file, is_empty, load, scan_file
+from towerrec.data.sources.scan import PARQUET, existing_file, is_empty, load, scan_file
 from towerrec.data.sources.side_tables import read_side
 from towerrec.data.sources.timestamps import SAMPLE_ROWS, timestamp_ms
 from towerrec.data.splits import TEST, TRAIN, VAL
@@ -74,7 +74,7 @@ class Interactions:
         null_values: list[str] | None = None,
         decimal_comma: bool = False,
         streaming: bool | None = None,
-        chunk_rows: int = 1_000_000,
+        chunk_rows: int = 500_000,
     ) -> None:
         if chunk_rows < 1:
             raise ValueError(f"data.chunk_rows must be at least 1, got {chunk_rows}")
@@ -102,15 +102,15 @@ class Interactions:
 
     def files(self) -> list[Path]:
         """The log and the side tables."""
-        logs = [file for word, given in self.paths.items() for file in files_of(given, f"data.{word}")]
-        return logs + [existing_file(path, f"data.{word}") for word, paths in self.side.items() for path in paths]
+        return self._logs() + [
+            existing_file(path, f"data.{word}") for word, paths in self.side.items() for path in paths
+        ]
 
     def streams(self) -> bool:
         """Whether the log is prepared in chunks; one line says so where that was not asked for."""
         if self.streaming is not None:
             return self.streaming
-        logs = [file for word, given in self.paths.items() for file in files_of(given, f"data.{word}")]
-        needed, free = memory_needed(logs), available_memory()
+        needed, free = memory_needed(self._logs()), available_memory()
         if needed <= free:
             return False
         log.info(
@@ -118,6 +118,13 @@ class Interactions:
             f"preparing it in chunks of {self.chunk_rows:,} rows (data.streaming=false prevents that)"
         )
         return True
+
+    def seekable(self) -> bool:
+        """Whether reading may begin at any row."""
+        return all(file.suffix.lower() in PARQUET for file in self._logs())
+
+    def _logs(self) -> list[Path]:
+        return [file for word, given in self.paths.items() for file in files_of(given, f"data.{word}")]
 
     def read(self) -> Tables:
         """The tables; every column of the log is kept under its own name besides the canonical ones."""
