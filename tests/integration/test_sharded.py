@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import torch.distributed as dist
 from commands import REPOSITORY
 from conftest import TINY, Workplace
 from planted import tables_of
+from row_shards import free_port
 from sharded_processes import CASES, EPOCHS, STEPS, fitted, module_for
 from torch import Tensor
 
@@ -41,13 +41,6 @@ class Pair:
         first, second = (rank[case][of] for rank in self.ranks)
         cut = {n for n in first if first[n].shape != self.ranks[0][f"{case.split()[0]} whole"][of][n].shape}
         return {n: torch.cat([first[n], second[n]]) if n in cut else first[n] for n in first}
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port: int = server.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
