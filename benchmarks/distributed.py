@@ -6,7 +6,8 @@ Trains the same made-up rows (ids and 24 categorical features) at the same globa
 thread, one on two threads, two processes on one thread each under DDP (gloo). Prints one JSON object: the largest
 differences between one process and two (losses of every step, weights, with plain SGD), rates and their ratios, and the
 floor: what a step must send, and how long these collectives alone take between the same two processes. What two
-processes lose beyond the floor is work done twice: each looks up and encodes the items that both batches hold.
+processes lose beyond the floor is work done twice: each encodes the users and items that both halves of a batch hold
+(`rows_encoded_a_step`), and each takes the optimiser's step over all weights.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,12 @@ import torch
 import torch.distributed as dist
 from conditions import conditions
 from torch import Tensor
-from training_speed import LOSSES, made_up
+from training_speed import made_up
 
 from towerrec.callbacks import Throughput
 from towerrec.data.loader import BatchLoader
 from towerrec.module import Resident, RetrievalModule
-from towerrec.nn.losses import LabelFacts
+from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, LabelFacts, Loss
 from towerrec.nn.negatives import NoNegatives
 from towerrec.nn.peers import Peers
 from towerrec.optim import SGD, Constant
@@ -44,7 +46,11 @@ from towerrec.schema import Batch
 
 USERS, ITEMS, WIDTH = 7176, 10728, 64
 WAYS = {"one process, one thread": (1, 1), "one process, two threads": (1, 2), "two processes, one thread each": (2, 1)}
-LOSS_NAMES = ("bce", "in_batch_softmax", "full_softmax")
+LOSSES: dict[str, Callable[[], Loss]] = {
+    "bce": BCE,
+    "in_batch_softmax": InBatchSoftmax,
+    "full_softmax": FullSoftmax,
+}
 
 
 class Steps(L.Callback):
@@ -98,12 +104,19 @@ def share(args: argparse.Namespace) -> None:
     trainer.fit(module, train_dataloaders=loader)
     found = {
         "rows_per_s": rate.rows_per_s,
-        "steps": len(steps.losses),
+        "seconds_a_step": loader.num_rows * args.epochs / rate.rows_per_s / len(steps.losses),
+        "encoded": encoded(next(iter(loader)), loss),
         "losses": torch.stack(steps.losses),
         "weights": {name: value.detach() for name, value in module.named_parameters()},
         "floor": floor(module, args.batch // world, Peers(rank, world)) if world > 1 else {},
     }
     torch.save(found, args.out / f"{rank}.pt")
+
+
+def encoded(batch: Batch, loss: Loss) -> int:
+    """Rows of the two tables that a process encodes for a batch: distinct users, and distinct items or all."""
+    items = ITEMS if loss.compares == "catalogue" else len(batch.item_idx.unique())
+    return len(batch.user_idx.unique()) + items
 
 
 def floor(module: RetrievalModule, batch: int, peers: Peers) -> dict[str, float]:
@@ -164,16 +177,16 @@ def measured(loss: str, args: argparse.Namespace) -> dict[str, Any]:
     rate = {way: statistics.median(turn[way][0]["rows_per_s"] for turn in rounds) for way in WAYS}
     one, two_threads, two = (rate[way] for way in WAYS)
     last = rounds[-1]
-    sent = last["two processes, one thread each"][0]["floor"]
-    per_step = args.epochs * args.rows * (0.2 if LOSSES[loss]().rows == "positives" else 1.0)
-    step = per_step / last["two processes, one thread each"][0]["steps"] / two
+    alone, shares = last["one process, one thread"][0], last["two processes, one thread each"]
+    sent, step = shares[0]["floor"], shares[0]["seconds_a_step"]
     return {
         "loss": loss,
-        "largest_differences": compared(last["one process, one thread"][0], last["two processes, one thread each"]),
+        "largest_differences": compared(alone, shares),
         "rows_per_s": {way: round(value) for way, value in rate.items()},
         "two_processes_to_one": round(two / one, 3),
         "two_processes_to_two_threads": round(two / two_threads, 3),
         "megabytes_a_step": {key: round(sent[f"bytes_{key}"] / 1e6, 2) for key in ("gradient", "candidates")},
+        "rows_encoded_a_step": {"one process": alone["encoded"], "two together": sum(s["encoded"] for s in shares)},
         "milliseconds_a_step": {"all": round(1e3 * step, 1), "bare collectives": round(1e3 * sent["seconds"], 1)},
     }
 
@@ -184,7 +197,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8192, help="rows of all processes a step")
     parser.add_argument("--rows", type=int, default=400_000)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--loss", nargs="+", default=list(LOSS_NAMES), choices=LOSS_NAMES)
+    parser.add_argument("--loss", nargs="+", default=list(LOSSES), choices=LOSSES)
     parser.add_argument("--share", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
