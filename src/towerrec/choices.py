@@ -37,7 +37,7 @@ BY_USERS: dict[str, Any] = {
     "learn_scale": False,
     "profile": "rows",
 }
-"""The same where the loss reads whole users (`Multinomial`)."""
+"""The same where the loss reads whole users (`Multinomial`); `positives` where every training row is one."""
 
 
 def split_node(split: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,9 +83,23 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | 
     return {"_target_": "towerrec.nn.losses.Multinomial", "shown_weight": min(0.5 * share / (1.0 - share), 1.0)}
 
 
-def model_node(model: Mapping[str, Any], loss: Loss) -> dict[str, Any]:
-    """The model with its `null`s filled in."""
+def positive_share(prepared: Prepared) -> float:
+    """Share of the training rows that are positives."""
+    return prepared.store.count("train", rule=prepared.positive) / prepared.store.num_rows("train")
+
+
+def model_node(model: Mapping[str, Any], loss: Loss, *, only_positives: bool = False) -> dict[str, Any]:
+    """The model with its `null`s filled in.
+
+    Args:
+        model: The config group.
+        loss: What is minimised.
+        only_positives: Whether every training row is one: a profile of all rows would then hold vectors for what was
+            shown in vain, as many as the items have, that nothing ever reads.
+    """
     filled = BY_USERS if isinstance(loss, Multinomial) else BY_ROWS
+    if only_positives and filled["profile"] == "rows":
+        filled = {**filled, "profile": "positives"}
     return {key: filled[key] if value is None and key in filled else value for key, value in model.items()}
 
 

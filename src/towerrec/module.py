@@ -318,7 +318,7 @@ class RetrievalModule(L.LightningModule):
         predictor = self.loss.predictor
         if predictor is None:
             return
-        scored = self.loss.calibrated(self.scorer.scored_rows(batch))
+        scored = self.loss.calibrated(self.scorer.scored_rows(batch, self._profile_IV))
         self.row_loss.update(predictor(scored, self.scorer.known), weight=batch.weight.sum())
         predicted_B = predictor.predict(scored.score_B.float())
         self.errors.update(predicted_B, batch.label)

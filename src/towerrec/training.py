@@ -23,7 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from towerrec import distributed
 from towerrec.callbacks import Throughput
 from towerrec.checkpoint import num_epochs
-from towerrec.choices import batch_size, loss_node, max_epochs, model_node, probes_scale, unit
+from towerrec.choices import batch_size, loss_node, max_epochs, model_node, positive_share, probes_scale, unit
 from towerrec.config import LoaderConfig, TrainConfig, build
 from towerrec.config_types import check_types
 from towerrec.data.datamodule import RetrievalDataModule
@@ -91,7 +91,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     cfg.trainer = _processes(cfg.trainer)
     if validated and probes_scale(cfg.model, loss):
         cfg.model = {**cfg.model, "scale": _probed_scale(cfg, data, loss)}
-    cfg.model = model_node(cfg.model, loss)
+    cfg.model = model_node(cfg.model, loss, only_positives=positive_share(prepared) == 1.0)
     check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
     module = _module(cfg, data, loss, validated=validated)
     throughput = Throughput()
@@ -160,7 +160,8 @@ def _module(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, validate
 
 def _probed_scale(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss) -> float:
     def make(scale: float) -> RetrievalModule:
-        model = model_node({**cfg.model, "scale": scale, "members": 1}, loss)
+        model = {**cfg.model, "scale": scale, "members": 1}
+        model = model_node(model, loss, only_positives=positive_share(data.prepared) == 1.0)
         # A loss of its own: what it learns must not reach the next one.
         return _module(replace(cfg, model=model), data, copy.deepcopy(loss), validated=True)
 

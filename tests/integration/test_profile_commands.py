@@ -107,7 +107,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def test_a_log_of_positives_is_learnt_by_profiles_and_one_softmax_per_user(positives: Trained):
     facts = positives.facts
-    assert (facts["loss"], facts["profile"], facts["unit"]) == ("multinomial", "rows", "users")
+    assert (facts["loss"], facts["profile"], facts["unit"]) == ("multinomial", "positives", "users")
     assert facts["steps"] == facts["epochs"]  # 60 users are one batch
     rows = facts["rows"]
     assert 0.02 < rows["val"] / (rows["val"] + rows["train"]) < 0.1

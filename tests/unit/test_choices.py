@@ -113,6 +113,16 @@ def test_every_null_of_the_model_is_filled_in_by_the_loss(loss: Loss):
     assert (model.profile is not None) == (filled["profile"] != "none")
 
 
+def test_a_log_of_positives_alone_has_no_vectors_for_what_was_shown_in_vain():
+    node = {"name": "two_tower", **dict.fromkeys(BY_ROWS)}
+    got = model_node(node, Multinomial(), only_positives=True)
+    assert got["profile"] == "positives"
+    pool = build_two_tower(schema_of(), got).profile
+    assert pool is not None and pool.shown_ID is None
+    assert model_node({**node, "profile": "rows"}, Multinomial(), only_positives=True)["profile"] == "rows"
+    assert model_node(node, BCE(), only_positives=True)["profile"] == "none"
+
+
 @pytest.mark.parametrize("loss", [Multinomial(), BCE()], ids=lambda loss: loss.name)
 @pytest.mark.parametrize(
     "given",

@@ -7,8 +7,8 @@ import torch
 from planted import Planted, module_of, train_loader
 from torch import Tensor
 
-from towerrec.nn.losses import BCE, BPR, FullSoftmax, InBatchSoftmax, Loss, Multinomial
 from towerrec.nn.lookup import Lists, Readers, pooled, read
+from towerrec.nn.losses import BCE, BPR, FullSoftmax, InBatchSoftmax, Loss, Multinomial
 from towerrec.nn.negatives import NoNegatives, Uniform
 from towerrec.nn.pairs import pair_scores
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from towerrec.nn.losses import (
     BCE,
@@ -258,9 +260,9 @@ def test_weights_from_labels_that_are_negative_or_all_the_same_are_refused():
         BPR(max_weight=0.0)
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize(("keep", "tile"), [(True, None), (False, None), (False, 1), (False, 4)])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 100])
-def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int, keep: bool):
+def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int, keep: bool, tile: int | None):
     draw = torch.Generator().manual_seed(0)
     user, item = (
         torch.randn(7, 4, generator=draw, requires_grad=True),
@@ -272,7 +274,7 @@ def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int, keep: boo
     masks = [(row[:4], column[:4]), (row[4:], column[4:])]
     upstream = torch.randn(7, generator=draw)
     upstream[5] = 0.0
-    got = masked_logsumexp(user, item, bias, masks=masks, chunk=chunk, keep=keep)
+    got = masked_logsumexp(user, item, bias, masks=masks, chunk=chunk, tile=tile, keep=keep)
     mask = torch.zeros(7, 6, dtype=torch.bool)
     mask[row, column] = True
     keep = torch.arange(7) != 5
@@ -283,6 +285,27 @@ def test_chunks_change_neither_the_value_nor_the_gradients(chunk: int, keep: boo
     want_grads = torch.autograd.grad(want, (user, item, bias), upstream[keep])
     for one, other in zip(got_grads, want_grads, strict=True):
         torch.testing.assert_close(one, other)
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the number of elements of the largest tensor that any operation gives."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("num_items", [30_000, 300_000])
+def test_a_softmax_that_keeps_nothing_needs_the_memory_of_its_vectors_and_a_tile(num_items: int):
+    user, item = torch.randn(256, 2, requires_grad=True), torch.randn(num_items, 2, requires_grad=True)
+    with Largest() as largest:
+        masked_logsumexp(user, item, torch.zeros(num_items), masks=[], keep=False).sum().backward()
+    assert largest.elements <= max(1 << 18, item.numel()) < 256 * num_items
 
 
 @pytest.mark.parametrize("correction", ["none", "classic", "refined"])

@@ -111,9 +111,10 @@ class BatchScorer:
         scored.parts = tuple(parts)
         return scored
 
-    def scored_rows(self, batch: Batch) -> Scored:
-        """Encode held-out rows, without negatives."""
-        all_IV = None if self.profiles is None else self.encoder.catalogue()
+    def scored_rows(self, batch: Batch, item_IV: Tensor | None = None) -> Scored:
+        """Encode held-out rows, without negatives; `item_IV`, the catalogue without a context, for profiles (None: it
+        is encoded for this batch)."""
+        all_IV = self.encoder.catalogue() if self.profiles is not None and item_IV is None else item_IV
         scored = _of_users(batch, self.encoder.of_users(batch, self.profiles, all_IV, whole=True))
         scored.item_KV, scored.place_B = self.encoder.of_rows(batch.item_idx, batch)
         return scored
@@ -175,6 +176,7 @@ class BatchScorer:
             if drawn.weight_BM is not None:
                 weight = weight * drawn.weight_BM.reshape(-1)
             scored.group_B = torch.cat([scored.group_B, scored.group_B.repeat_interleave(per_row)])
+            scored.each = False
             scored.item_idx_B = torch.cat([batch.item_idx, sampled])
             scored.label_B = torch.cat([batch.label, torch.zeros_like(weight)])
             scored.weight_B = torch.cat([batch.weight, weight])
@@ -312,4 +314,5 @@ def _of_users(batch: Batch, users: Users) -> Scored:
         weight_B=batch.weight,
         num_rows=len(batch),
         profile=users.profile,
+        each=users.each,
     )

@@ -31,12 +31,14 @@ _NEARLY_ALL = 0.7
 @dataclass
 class Users:
     """The user side of a batch: vectors [G, V] of the groups (distinct users, or rows where these have a context),
-    their users [G], the group of every row [B], and what the profile of every group held."""
+    their users [G], the group of every row [B], what the profile of every group held, and whether the groups are the
+    rows."""
 
     vectors_GV: Tensor
     idx_G: Tensor
     group_B: Tensor
     profile: Profile | None = None
+    each: bool = False
 
 
 class TableEncoder:
@@ -122,7 +124,7 @@ class TableEncoder:
                 )
 
             vectors = self._in_pieces(encode, len(batch))
-            return Users(vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device))
+            return Users(vectors, batch.user_idx, torch.arange(len(batch), device=vectors.device), each=True)
         rows = self._rows(batch.user_idx, self.users)
         vectors = self._in_pieces(lambda piece: model.user_vectors(_piece(self.users, rows, piece)), len(rows.idx_G))
         return Users(vectors, rows.idx_G, rows.group_B)
@@ -141,7 +143,7 @@ class TableEncoder:
             table, context=batch.user_context, history_RH=batch.history, at_R=user_B, profile=profile
         )
         each = torch.arange(len(batch), device=vectors.device)
-        return Users(vectors, batch.user_idx, each, profile.read_by(user_B))
+        return Users(vectors, batch.user_idx, each, profile.read_by(user_B), each=True)
 
     def of_rows(self, item_idx_K: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The batch's items in their contexts, and further ones behind them, which have none: vectors, and where each

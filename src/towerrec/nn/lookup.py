@@ -33,7 +33,8 @@ class Readers:
     def of(cls, index_K: Tensor, num_rows: int, *, reader_K: Tensor | None = None) -> Readers:
         """Of a table with `num_rows`, of which place k reads row `index_K[k]` for `reader_K[k]` (None: for k)."""
         order_K = torch.argsort(index_K, stable=True)
-        count_V = torch.bincount(index_K, minlength=num_rows)
+        # Not bincount: on an accelerator the host waits for its length.
+        count_V = index_K.new_zeros(num_rows).index_add_(0, index_K, torch.ones_like(index_K))
         return cls(order_K if reader_K is None else reader_K[order_K], torch.cumsum(count_V, 0) - count_V)
 
     def summed(self, grad: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # Rows whose vectors are at hand at once: they stay in the cache, and nothing of width V is ever written for all rows.
-_CHUNK = 2048
+_CHUNK = 4096
 # From so many elements on torch sorts whole numbers by their digits, many times faster.
 _RADIX_SORT = 1 << 15
 
@@ -70,24 +70,22 @@ def _summed(
     )
 
 
-def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor, place_B: Tensor | None = None) -> Tensor:
+def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor | None, place_B: Tensor | None = None) -> Tensor:
     """Dot products [B] of the users `group_B` and the items `place_B`.
 
-    On a CPU no vector is copied for all rows: reading and writing these takes more time than the products. Products and
-    sums are float32 at least.
+    On a CPU no vector of a distinct user or item is copied for all rows: reading and writing these takes more time than
+    the products. Products and sums are float32 at least.
 
     Args:
         user_GV: Vectors of users.
         item_KV: Vectors of items.
-        group_B: User of every row.
+        group_B: User of every row; None: there is one per row, in their order.
         place_B: Item of every row; None: there is one per row, in their order.
     """
     wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_KV.dtype), torch.float32)
     user_GV, item_KV = user_GV.to(wide), item_KV.to(wide)
-    if user_GV.device.type != "cpu":
-        item_BV = item_KV if place_B is None else item_KV.index_select(0, place_B)
-        return (user_GV.index_select(0, group_B) * item_BV).sum(1)
-    if place_B is None:
-        place_B = torch.arange(item_KV.shape[0])
+    if group_B is None or place_B is None or user_GV.device.type != "cpu":
+        user_BV = user_GV if group_B is None else user_GV.index_select(0, group_B)
+        return (user_BV * (item_KV if place_B is None else item_KV.index_select(0, place_B))).sum(1)
     scores_B: Tensor = _PairScores.apply(user_GV, item_KV, group_B, place_B)
     return scores_B

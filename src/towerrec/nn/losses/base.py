@@ -1,7 +1,7 @@
 """What every loss is: which rows it trains on, which items it compares with and what it is judged by.
 
-Every reduction is the mean over the rows of the batch, weighted by the rows' weights; where processes share a batch, over
-the rows of all of them.
+Every reduction is the mean over the rows of the batch, weighted by the rows' weights; where processes share a batch,
+over the rows of all of them.
 
 Shape letters: B rows, G groups (distinct users, or rows), K items encoded (distinct ones, or one per row), V width of
 the vectors.
@@ -32,6 +32,7 @@ class Scored:
         user_GV: Vectors of the groups: distinct users, or one per row where the row has a context or a history.
         user_idx_G: Their users.
         group_B: Group of every row.
+        each: Whether the groups are the rows, in their order.
         item_KV: Vectors of the rows' items.
         place_B: Which of them is that of every row; None: there is one per row, in their order.
         item_idx_B: That item.
@@ -57,6 +58,7 @@ class Scored:
     weight_B: Tensor
     num_rows: int
     place_B: Tensor | None = None
+    each: bool = False
     candidates: Candidates | None = None
     scale: Tensor | None = None
     shift: Tensor | None = None
@@ -69,7 +71,7 @@ class Scored:
     @property
     def score_B(self) -> Tensor:
         """Dot products of the rows, calibrated where a calibration is given."""
-        score_B = pair_scores(self.user_GV, self.item_KV, self.group_B, self.place_B)
+        score_B = pair_scores(self.user_GV, self.item_KV, None if self.each else self.group_B, self.place_B)
         if self.scale is not None:
             score_B = score_B * self.scale
         return score_B if self.shift is None else score_B + self.shift

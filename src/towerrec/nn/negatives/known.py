@@ -33,7 +33,8 @@ class KnownPairs:
     def key_P(self) -> Tensor:
         """One number per pair, int64 [P]; made when a loss or a source of negatives first asks."""
         known = self.known
-        owner_P = torch.repeat_interleave(torch.arange(known.num_users, device=known.items.device), known.counts)
+        users = torch.arange(known.num_users, device=known.items.device)
+        owner_P = torch.repeat_interleave(users, known.counts, output_size=len(known.items))
         # Sorted by construction: users in order, items sorted within each.
         return owner_P * self.num_items + known.items
 
