@@ -230,7 +230,7 @@ def test_other_losses_and_units_go_with_profiles(shown: Trained, tmp_path: Path,
     ("overrides", "message"),
     [
         (["loader.target_share=0"], "loader.target_share must be above 0 and at most 1, got 0"),
-        (["loader.target_share=1"], "leaves nothing to the profile that model.profile=rows reads"),
+        (["loader.target_share=1"], "leaves nothing to the profile that model.profile=positives reads"),
         (["loader.unit=user"], "loader.unit must be rows or users, got 'user'"),
         (["loader.unit=users", "loader.history_length=5"], "set loader.history_length=0"),
         (["loader.micro_batch=16"], "loader.micro_batch: a profile reads the vectors of all items"),

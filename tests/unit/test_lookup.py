@@ -7,7 +7,7 @@ import torch
 from planted import Planted, module_of, train_loader
 from torch import Tensor
 
-from towerrec.nn.lookup import Lists, Readers, pooled, read
+from towerrec.nn.lookup import Lists, Readers, add_rows_, pooled, read
 from towerrec.nn.losses import BCE, BPR, FullSoftmax, InBatchSoftmax, Loss, Multinomial
 from towerrec.nn.negatives import NoNegatives, Uniform
 from towerrec.nn.pairs import pair_scores
@@ -24,6 +24,20 @@ def test_the_gradient_of_known_readers_is_the_sum_over_them():
     rows.backward(grad)
     want = torch.stack([grad[1], grad[3], torch.zeros(3), grad[0] + grad[2] + grad[4], torch.zeros(3)])
     torch.testing.assert_close(table.grad, want)
+
+
+def test_rows_are_added_on_one_thread_and_the_others_are_there_again_afterwards():
+    threads, index = torch.get_num_threads(), torch.tensor([1, 1, 0])
+    torch.set_num_threads(2)
+    try:
+        table = torch.zeros(3, 2, requires_grad=True)
+        read(table, index).backward(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+        assert table.grad is not None and table.grad.tolist() == [[5.0, 6.0], [4.0, 6.0], [0.0, 0.0]]
+        with pytest.raises((IndexError, RuntimeError)):
+            add_rows_(torch.zeros(3, 2), index + 5, torch.ones(3, 2))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def pooled_by_hand(table: Tensor, lists: list[list[int]], pooling: str) -> Tensor:

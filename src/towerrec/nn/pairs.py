@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from towerrec.nn.lookup import add_rows_, read
+
 # Rows whose vectors are at hand at once: they stay in the cache, and nothing of width V is ever written for all rows.
 _CHUNK = 4096
 # From so many elements on torch sorts whole numbers by their digits, many times faster.
@@ -52,7 +54,7 @@ def _added(table_NV: Tensor, at_B: Tensor, other_NV: Tensor, other_B: Tensor, gr
     for start in range(0, at_B.shape[0], _CHUNK):
         rows = slice(start, start + _CHUNK)
         vectors_bV = other_NV.index_select(0, other_B[rows])
-        total_NV.index_add_(0, at_B[rows], vectors_bV.mul_(grad_B[rows, None]))
+        add_rows_(total_NV, at_B[rows], vectors_bV.mul_(grad_B[rows, None]))
     return total_NV
 
 
@@ -85,7 +87,7 @@ def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor | None, place_
     wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_KV.dtype), torch.float32)
     user_GV, item_KV = user_GV.to(wide), item_KV.to(wide)
     if group_B is None or place_B is None or user_GV.device.type != "cpu":
-        user_BV = user_GV if group_B is None else user_GV.index_select(0, group_B)
-        return (user_BV * (item_KV if place_B is None else item_KV.index_select(0, place_B))).sum(1)
+        user_BV = user_GV if group_B is None else read(user_GV, group_B)
+        return (user_BV * (item_KV if place_B is None else read(item_KV, place_B))).sum(1)
     scores_B: Tensor = _PairScores.apply(user_GV, item_KV, group_B, place_B)
     return scores_B

@@ -196,14 +196,14 @@ class Tower(nn.Module):
         first = self.layers[0] if isinstance(self.layers, nn.Sequential) and len(self.layers) else None
         if at_R is None or of_table_NE is None or not isinstance(first, nn.Linear):
             if of_table_NE is not None:
-                inputs = [of_table_NE if at_R is None else of_table_NE.index_select(0, at_R), *inputs]
+                inputs = [of_table_NE if at_R is None else read(of_table_NE, at_R), *inputs]
             hidden: Tensor = self.layers(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
             return hidden
         # The first layer is linear: its part over the table's features is the same for all rows of a user or item, and
         # narrower than these. Summed in float32 at least.
         width = of_table_NE.shape[1]
         hidden_NE = F.linear(of_table_NE, first.weight[:, :width])
-        hidden = hidden_NE.to(torch.promote_types(hidden_NE.dtype, torch.float32)).index_select(0, at_R)
+        hidden = read(hidden_NE.to(torch.promote_types(hidden_NE.dtype, torch.float32)), at_R)
         if inputs:
             own_RE = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
             hidden = hidden + F.linear(own_RE, first.weight[:, width:], first.bias)
