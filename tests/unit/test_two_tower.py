@@ -301,3 +301,15 @@ def test_plain_matrix_factorisation_is_the_product_of_its_tables():
     assert model.user_tower.id_vectors is not None and model.item_tower.id_vectors is not None
     want = (model.user_tower.id_vectors[2:11] * model.item_tower.id_vectors[2:11]).sum(1)
     torch.testing.assert_close(model(users, items), want)
+
+
+@pytest.mark.parametrize("model", [{}, {"residual_id": False}, {"residual": True}, {"user_hidden": []}], ids=str)
+def test_rows_of_one_user_in_several_contexts_are_those_encoded_one_by_one(model: dict[str, Any]):
+    towers = model_of(with_context(), **model).eval()
+    users, _ = tables_of()
+    packed, at = towers.pack("user", users), torch.tensor([3, 0, 3, 3, 7])
+    context = {"hour": torch.tensor([2, 3, 4, 2, 1])}
+    together = towers.user_vectors(packed, context=context, at_R=at)
+    rows = zip(at.split(1), context["hour"].split(1), strict=True)
+    alone = [towers.user_vectors(packed.gather(user), context={"hour": hour}) for user, hour in rows]
+    torch.testing.assert_close(together, torch.cat(alone))

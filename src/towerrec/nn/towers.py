@@ -193,7 +193,8 @@ class Tower(nn.Module):
     def _hidden(self, of_table_NE: Tensor | None, inputs: list[Tensor], at_R: Tensor | None) -> Tensor:
         """What the layers make of the features of the table and, behind them, of the rows' own inputs."""
         assert self.layers is not None
-        first = self.layers[0] if isinstance(self.layers, nn.Sequential) and len(self.layers) else None
+        layers = list(self.layers) if isinstance(self.layers, nn.Sequential) else []
+        first = layers[0] if layers else None
         if at_R is None or of_table_NE is None or not isinstance(first, nn.Linear):
             if of_table_NE is not None:
                 inputs = [of_table_NE if at_R is None else read(of_table_NE, at_R), *inputs]
@@ -209,7 +210,7 @@ class Tower(nn.Module):
             hidden = hidden + F.linear(own_RE, first.weight[:, width:], first.bias)
         else:
             hidden = hidden + first.bias
-        for layer in list(self.layers)[1:]:
+        for layer in layers[1:]:
             hidden = layer(hidden)
         return hidden
 
