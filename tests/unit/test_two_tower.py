@@ -10,8 +10,8 @@ from planted import NUM_ITEMS, NUM_USERS, schema_of, tables_of
 
 from towerrec.nn.batch_scorer import BatchScorer
 from towerrec.nn.cross import STRUCTURES
-from towerrec.nn.lookup import Lists, pooled
 from towerrec.nn.history_encoders import ENCODERS
+from towerrec.nn.lookup import Lists, pooled
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss
 from towerrec.nn.negatives import Negatives, NoNegatives, Uniform
 from towerrec.nn.two_tower import TwoTower, build_two_tower, score
@@ -305,7 +305,7 @@ def test_plain_matrix_factorisation_is_the_product_of_its_tables():
 
 @pytest.mark.parametrize("model", [{}, {"residual_id": False}, {"residual": True}, {"user_hidden": []}], ids=str)
 def test_rows_of_one_user_in_several_contexts_are_those_encoded_one_by_one(model: dict[str, Any]):
-    towers = model_of(with_context(), **model).eval()
+    towers = model_of(with_context(schema_of()), **model).eval()
     users, _ = tables_of()
     packed, at = towers.pack("user", users), torch.tensor([3, 0, 3, 3, 7])
     context = {"hour": torch.tensor([2, 3, 4, 2, 1])}
