@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from planted import Planted, module_of, train_loader, trainer_of, val_loaders
 
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, Loss, Multi
+from towerrec.nn.negatives import Negatives, NoNegatives, Uniform
 
 pytestmark = [
     pytest.mark.gpu,
@@ -45,3 +46,20 @@ def test_planted_tastes_are_learned_on_cuda():
     trainer = trainer_of(accelerator="gpu", max_epochs=8, check_val_every_n_epoch=8)
     trainer.fit(module, train_loader(PLANTED, module), val_loaders(PLANTED))
     assert float(trainer.callback_metrics["val/recall@10"]) >= 0.9
+
+
+@pytest.mark.parametrize("negatives", [NoNegatives(), Uniform(per_row=2)], ids=lambda source: source.name)
+def test_the_host_never_waits_in_a_step_over_rows(negatives: Negatives):
+    module = module_of(PLANTED, negatives=negatives).to("cuda")
+    module.scorer.to(torch.device("cuda"))
+    optimizer = module.optimizer_settings.build(module.named_parameters())
+    batches = [batch.to("cuda") for batch in train_loader(PLANTED, module)][:3]
+    try:
+        for batch in batches:
+            module.loss(module.scorer.scored(batch, module.loss), module.scorer.known).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            # From the second step on: what never changes is found in the first.
+            torch.cuda.set_sync_debug_mode("error")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
