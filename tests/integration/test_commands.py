@@ -191,6 +191,17 @@ def test_a_process_of_its_own_ends_with_the_exit_code_and_the_message(tmp_path: 
     )
 
 
+@pytest.mark.parametrize("script", ["train.py", "recommend.py", "evaluate.py"])
+def test_help_does_not_wait_for_torch_and_lightning(script: str):
+    program = (
+        f"import atexit, runpy, sys; sys.argv = [{script!r}, '--help']\n"
+        "atexit.register(lambda: print(sorted({'torch', 'lightning', 'polars'} & set(sys.modules))))\n"
+        f"runpy.run_path({script!r}, run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 # --- recommend -------------------------------------------------------------------------------------------------------
 
 
