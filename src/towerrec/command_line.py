@@ -22,7 +22,6 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from towerrec import distributed, sweeping
 
-_BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
 _LIST_IN_WORDS = ("Invalid value assigned: str is not a ListConfig, list or tuple.", "needs a list: [first,second]")
@@ -228,7 +227,7 @@ def _of_sweep(number: int, place: Path) -> ValueError:
 
 def _side_by_side(config: DictConfig) -> bool:
     """Whether jobs run in other processes than this one started in."""
-    return bool(OmegaConf.select(config, "hydra.launcher._target_") != _BASIC_LAUNCHER)
+    return bool(OmegaConf.select(config, "hydra.launcher._target_") != sweeping.BASIC_LAUNCHER)
 
 
 class SideBySide(Callback):
@@ -241,11 +240,9 @@ class SideBySide(Callback):
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before each job, in the process that runs it."""
-        trainer = OmegaConf.select(config, "trainer")
-        if config.hydra.mode == RunMode.MULTIRUN and _side_by_side(config) and trainer is not None:
-            devices = trainer.devices if isinstance(trainer.devices, int) else 1
-            on_cpu, listed = trainer.accelerator == "cpu", OmegaConf.is_list(trainer.devices)
-            sweeping.take_gpus(Path(config.hydra.sweep.dir), 0 if on_cpu or listed else devices)
+        accelerator = OmegaConf.select(config, "trainer.accelerator")
+        if config.hydra.mode == RunMode.MULTIRUN and _side_by_side(config) and accelerator != "cpu":
+            sweeping.take_gpu(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last job."""

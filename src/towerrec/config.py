@@ -16,11 +16,13 @@ from typing import Any, TypeVar, cast
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
+from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
 from towerrec.config_types import check_types, closest
+from towerrec.sweeping import BASIC_LAUNCHER
 
 ConfigT = TypeVar("ConfigT")
 
@@ -204,7 +206,22 @@ def train_config(cfg: DictConfig) -> TrainConfig:
             _at_least_one(f"loader.{name}", size)
     if config.loader.history_length < 0:
         raise ValueError(f"loader.history_length must be 0 or more, got {config.loader.history_length}")
+    _check_side_by_side(config.trainer)
     return config
+
+
+def _check_side_by_side(trainer: Mapping[str, Any]) -> None:
+    """Lightning starts further processes by the words on the command line, which are those of the whole sweep."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        devices = trainer["devices"]
+        number = (
+            len(devices) if isinstance(devices, list) else int(devices) if str(devices).lstrip("-").isdigit() else 1
+        )
+        if HydraConfig.get().launcher._target_ != BASIC_LAUNCHER and (number, trainer["num_nodes"]) != (1, 1):
+            raise ValueError(
+                f"trainer.devices={devices}: a job that runs beside others trains in one process; set "
+                "trainer.devices=1 trainer.num_nodes=1, or leave out hydra/launcher and have one job after another"
+            )
 
 
 def recommend_config(cfg: DictConfig) -> RecommendConfig:

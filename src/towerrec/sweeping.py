@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
+# Of sweeps whose jobs run one after another, in the process that was started.
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # Where processes say who they are, below the directory of the sweep; gone when it ends.
 SLOTS = ".slots"
 FAILED = "failed.txt"
@@ -35,28 +37,23 @@ def share_cores(num_jobs: int) -> None:
         os.environ.setdefault(name, str(max(cores // at_once, 1)))
 
 
-def take_gpus(sweep: Path, wanted: int) -> None:
-    """Let this process see only its own GPUs, in turn by the number it has among those of the sweep.
+def take_gpu(sweep: Path) -> None:
+    """Let this process see one GPU only, in turn by the number it has among those of the sweep.
 
     The first job decides; later jobs of the process find it as it is. Without GPUs nothing happens.
 
     Args:
         sweep: Directory of the sweep.
-        wanted: GPUs of a job.
     """
-    if wanted > 0 and (own := _own_gpus(sweep, wanted)):
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(own)
+    own = _own_gpu(sweep)
+    if own is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = own
 
 
 @cache
-def _own_gpus(sweep: Path, wanted: int) -> tuple[str, ...]:
+def _own_gpu(sweep: Path) -> str | None:
     every = visible_gpus()
-    return share_of(every, number_in(sweep), wanted) if every else ()
-
-
-def share_of(every: list[str], number: int, wanted: int) -> tuple[str, ...]:
-    """The GPUs of process `number`: `wanted` of them, the first ones again when all are taken."""
-    return tuple(every[(number * wanted + i) % len(every)] for i in range(min(wanted, len(every))))
+    return every[number_in(sweep) % len(every)] if every else None
 
 
 def visible_gpus() -> list[str]:

@@ -39,21 +39,26 @@ class Sweep:
         return {int(path.parent.name): json.loads(path.read_text(encoding="utf-8")) for path in found}
 
 
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
-    root = tmp_path_factory.mktemp("parallel")
+def swept(root: Path, *words: str) -> Sweep:
+    """`python train.py -m` with two jobs at once, in a process of its own."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "PYTHONPATH")}
     path = os.pathsep.join([str(REPOSITORY / "src"), str(Path(__file__).parent)])
     command = [
         sys.executable, "train.py", "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *TINY,
-        "trainer.max_epochs=1", "eval.baselines=[]", "seed=0,1,2,3", "model.embedding_dim=8,0",
-        "+hydra.callbacks.watch._target_=watching.Watch", f"hydra.sweep.dir={root / 'sweep'}",
+        "trainer.max_epochs=1", "eval.baselines=[]", f"hydra.sweep.dir={root / 'sweep'}",
         f"paths.data_dir={root / 'data'}", f"paths.cache_dir={root / 'cache'}", f"paths.log_dir={root / 'logs'}",
+        *words,
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=REPOSITORY, env=inherited | {"PYTHONPATH": path}, capture_output=True, text=True, timeout=500
     )
     return Sweep(root / "sweep", done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+    watch = "+hydra.callbacks.watch._target_=watching.Watch"
+    return swept(tmp_path_factory.mktemp("parallel"), "seed=0,1,2,3", "model.embedding_dim=8,0", watch)
 
 
 def test_each_job_has_its_own_directory_and_a_failed_one_does_not_lose_the_others(sweep: Sweep):
@@ -113,3 +118,9 @@ def test_a_job_does_side_by_side_what_it_does_alone(sweep: Sweep, workplace: Wor
     figures = sweep.of_jobs("metrics.json")[2]["test"]
     for name in ("rmse", "ndcg@20"):
         assert figures[name]["mean"] == pytest.approx(found[name]["mean"], rel=1e-3)
+
+
+def test_jobs_side_by_side_train_in_one_process_each(tmp_path: Path):
+    refused = swept(tmp_path, "seed=0,1", "trainer.devices=2", "trainer.strategy=ddp")
+    assert refused.code == 1
+    assert refused.err.count("leave out hydra/launcher and have one job after another") == 2

@@ -32,13 +32,6 @@ def test_a_share_that_the_environment_says_already_stays(monkeypatch: pytest.Mon
     assert (os.environ["POLARS_MAX_THREADS"], os.environ["OMP_NUM_THREADS"]) == ("3", "5")
 
 
-def test_gpus_are_dealt_out_in_turn():
-    every = ["0", "1", "2", "3"]
-    assert [sweeping.share_of(every, number, 1) for number in range(5)] == [("0",), ("1",), ("2",), ("3",), ("0",)]
-    assert [sweeping.share_of(every, number, 2) for number in range(3)] == [("0", "1"), ("2", "3"), ("0", "1")]
-    assert sweeping.share_of(every, 0, 9) == ("0", "1", "2", "3")
-
-
 def test_each_process_of_a_sweep_takes_the_next_gpu_that_is_visible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
 
@@ -46,8 +39,8 @@ def test_each_process_of_a_sweep_takes_the_next_gpu_that_is_visible(tmp_path: Pa
         """Fork a process that takes a GPU, says which, and waits."""
         here, there = os.pipe()
         if os.fork() == 0:
-            sweeping.take_gpus(tmp_path, 1)
-            sweeping.take_gpus(tmp_path, 1)  # a second job of the same process changes nothing
+            sweeping.take_gpu(tmp_path)
+            sweeping.take_gpu(tmp_path)  # a second job of the same process changes nothing
             os.write(there, os.environ["CUDA_VISIBLE_DEVICES"].encode())
             os.read(wait, 1)
             os._exit(0)
@@ -64,14 +57,11 @@ def test_each_process_of_a_sweep_takes_the_next_gpu_that_is_visible(tmp_path: Pa
     os.wait()
 
 
-def test_without_gpus_and_for_jobs_that_want_none_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_gpus_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    sweeping.take_gpus(tmp_path / "none", 1)
+    sweeping.take_gpu(tmp_path)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    sweeping.take_gpus(tmp_path / "cpu", 0)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
-    assert not (tmp_path / "cpu").exists()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_failed_job_held_is_let_go_and_its_traceback_stays():
