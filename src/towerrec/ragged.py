@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch import device as Device
@@ -37,15 +38,13 @@ class UserItems:
     ) -> UserItems:
         """Pack pairs given in any order; of equal pairs the largest value stays."""
         key = user_idx.long() * num_items + item_idx.long()
-        distinct, inverse = torch.unique(key, return_inverse=True)
-        kept = None
-        if values is not None:
-            kept = torch.full(distinct.shape, -torch.inf, device=key.device)
-            kept.scatter_reduce_(0, inverse, values.float(), reduce="amax")
-        counts = torch.bincount(distinct // num_items, minlength=num_users)
-        offsets = torch.zeros(num_users + 1, dtype=torch.int64, device=key.device)
-        torch.cumsum(counts, 0, out=offsets[1:])
-        return cls(offsets=offsets, items=distinct % num_items, num_items=num_items, values=kept)
+        fits = values is None or num_users * num_items < 2**31
+        distinct, kept = _sorted_pairs(key, values) if key.device.type == "cpu" and fits else _unique_pairs(key, values)
+        # The lists of the users lie one after the other: each ends where the first pair of the next would stand.
+        ends = torch.arange(num_users + 1, device=key.device) * num_items
+        offsets = torch.searchsorted(distinct, ends)
+        items = distinct - torch.repeat_interleave(ends[:-1], offsets.diff())
+        return cls(offsets=offsets, items=items, num_items=num_items, values=kept)
 
     @classmethod
     def empty(cls, *, num_users: int, num_items: int) -> UserItems:
@@ -132,3 +131,26 @@ class TopN:
 
     def to(self, device: Device | str) -> TopN:
         return TopN(self.items.to(device), self.scores.to(device))
+
+
+def _unique_pairs(key: Tensor, values: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Distinct keys, ascending, and the largest value of each."""
+    if values is None:
+        return torch.unique(key), None
+    distinct, inverse = torch.unique(key, return_inverse=True)
+    kept = torch.full(distinct.shape, -torch.inf, device=key.device)
+    return distinct, kept.scatter_reduce_(0, inverse, values.float(), reduce="amax")
+
+
+def _sorted_pairs(key: Tensor, values: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The same by one sort of plain numbers in NumPy, a tenth of the time; with values, keys are below 2**31."""
+    if values is None:
+        ordered = np.sort(key.numpy())
+        return torch.from_numpy(ordered[np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]]), None
+    # A float as a whole number of the same order: the bits of a negative one run backwards.
+    bits = values.float().contiguous().view(torch.int32)
+    rank = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() + 2**31
+    ordered = np.sort(((key << 32) | rank).numpy())
+    largest = ordered[np.append(ordered[1:] >> 32 != ordered[:-1] >> 32, True)[: len(ordered)]]
+    rank = torch.from_numpy((largest & 0xFFFFFFFF) - 2**31).int()
+    return torch.from_numpy(largest >> 32), (rank ^ ((rank >> 31) & 0x7FFFFFFF)).view(torch.float32)
