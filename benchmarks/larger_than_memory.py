@@ -1,6 +1,6 @@
 """A log several times larger than memory: prepared and trained by `train.py` under a hard limit, as JSON.
 
-    python benchmarks/larger_than_memory.py [--limit-mib 1024] [--rows 48000000] [--work DIR]
+    python benchmarks/larger_than_memory.py [--limit-mib 1024] [--rows 40000000] [--work DIR]
 
 Three things are shown. (1) The log, in partitioned Parquet, is prepared, trained on, validated, judged and saved in a
 control group of `--limit-mib` (see `bounded.py` for why that and no ulimit), imports included. Nothing is set for it:
@@ -26,6 +26,8 @@ import numpy as np
 import polars as pl
 from conditions import conditions
 from runs import ROOT
+
+from towerrec.data.sources.partitions import memory_needed
 
 USERS, ITEMS = 60_000, 10_000
 PARTITION_ROWS = 2_000_000
@@ -155,7 +157,7 @@ def curves(work: Path, *, rows: int, epochs: int, seeds: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit-mib", type=int, default=1024, help="memory of the control group, imports included")
-    parser.add_argument("--rows", type=int, default=48_000_000, help="rows of the large log")
+    parser.add_argument("--rows", type=int, default=40_000_000, help="rows of the large log")
     parser.add_argument("--small-rows", type=int, default=600_000, help="rows of the log whose curves are compared")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
@@ -173,6 +175,7 @@ def main() -> None:
             "limit_mib": chosen.limit_mib,
             "log_in_memory_mib": log_bytes >> 20,
             "log_in_memory_over_limit": round(log_bytes / limit, 2),
+            "in_memory_preparation_needs_mib": memory_needed(sorted((work / "log").iterdir())) >> 20,
             "files_mib": sum(path.stat().st_size for path in (work / "log").iterdir()) >> 20,
             "bounded": bounded_run(words, work, limit),
         }

@@ -5,9 +5,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from memory_source import FEATURES, Memory, log
 
+from towerrec.data import datamodule
 from towerrec.data.block_loader import BlockLoader
+from towerrec.data.datamodule import RetrievalDataModule
+from towerrec.data.labels import Liked
 from towerrec.data.loader import BatchLoader
+from towerrec.data.splits import Given
 from towerrec.data.store import NO_TIMESTAMP, InteractionStore
 
 NUM_ROWS = 1000
@@ -182,7 +187,9 @@ def test_facts_of_the_labels_are_those_of_the_rows(store):
     label = store.rows("train").label
     kept = label[label > 0]
     assert small_blocks.count("train", rule="> 0") == len(kept) and small_blocks.count("train") == len(label)
-    assert list(small_blocks.label_facts("train", rule="> 0")) == pytest.approx([float(f) for f in (kept.mean(), kept.min(), kept.max())])
+    assert list(small_blocks.label_facts("train", rule="> 0")) == pytest.approx(
+        [float(f) for f in (kept.mean(), kept.min(), kept.max())]
+    )
     mean, median = small_blocks.mean_and_median("train")
     assert (mean, median) == pytest.approx((float(label.double().mean()), float(label.median())))
 
@@ -190,3 +197,33 @@ def test_facts_of_the_labels_are_those_of_the_rows(store):
 def test_a_refit_of_a_log_on_disk_is_refused_with_a_way_out(store):
     with pytest.raises(ValueError, match="set refit=false"):
         replace(store, on_disk=True).joined()
+
+
+# -- the setting ------------------------------------------------------------------------------------------------------
+
+
+def module_of(folder, **more) -> RetrievalDataModule:
+    source = Memory(folder, log=log())
+    settings = {"split": Given(), "label": Liked(min_watch_ratio=2.0), "features": FEATURES, "cache_dir": str(folder)}
+    return RetrievalDataModule(source=source, batch_size=16, **settings, **more)
+
+
+def test_buffer_rows_leaves_rows_and_lists_on_disk(tmp_path):
+    pooled, whole = module_of(tmp_path, buffer_rows=64), module_of(tmp_path)
+    assert isinstance(pooled.train_dataloader(), BlockLoader) and pooled.train_dataloader().buffer_rows == 64
+    assert isinstance(whole.train_dataloader(), BatchLoader) and not whole.prepared.store.on_disk
+    assert torch.equal(pooled.users_with_positives("val"), whole.users_with_positives("val"))
+    assert pooled.prepared.store.positives("train", "> 0").items.dtype == torch.int32
+
+
+def test_rows_stay_on_disk_where_memory_would_not_hold_them(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr(datamodule, "memory_limit", lambda: 1000)
+    assert isinstance(module_of(tmp_path).train_dataloader(), BlockLoader)
+    assert "they stay on disk" in caplog.text
+    assert isinstance(module_of(tmp_path, resident=True).train_dataloader(), BatchLoader)
+
+
+def test_batches_of_users_are_refused_there_with_a_way_out(tmp_path):
+    with pytest.raises(ValueError, match="choose a loss that reads rows"):
+        module_of(tmp_path, buffer_rows=64, unit="users").train_dataloader()
