@@ -143,8 +143,8 @@ def distinct_moments(times: Iterable[NDArray[np.int64]], folder: Path, *, rows: 
         for place, part in enumerate(np.split(block, np.searchsorted(block, edges))):
             ranges[place].append(part)
     found = Spilled(folder, np.int64)
-    for part in ranges:
-        found.append(np.unique(part.mapped().numpy()))
+    for values in ranges:
+        found.append(np.unique(values.mapped().numpy()))
     return found.mapped()
 
 
