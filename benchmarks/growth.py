@@ -185,8 +185,8 @@ def measure(size: Size, steps: list[str], work: Path, clock: str) -> dict[str, f
     seconds: dict[str, float] = {}
     with _config(size, files, run.root) as cfg:
         begun = begin(cfg.seed)
-        data = tasks.prepared_data(cfg)
         with _timed(seconds, "prepare", clock):
+            data = tasks.prepared_data(cfg)
             prepared = data.prepared
         if set(steps) != {"prepare"}:
             with _timed(seconds, "train", clock):
