@@ -15,6 +15,7 @@ from torch import Tensor
 
 from towerrec.checkpoint import load_model, num_epochs
 from towerrec.data.catalogue import load_catalogue
+from towerrec.training import Fitted, fit
 
 NUM_USERS, NUM_ITEMS = 40, 30
 FOLDS = ["split=where", 'split.train="fold < 6"', 'split.val="fold = 6 or fold = 7"', 'split.test="fold > 7"']
@@ -164,10 +165,14 @@ def test_a_refit_without_validation_rows_is_refused_before_anything_is_trained(p
 
 
 def test_an_interrupted_refit_leaves_no_finished_run(place: Path, options: list[str], monkeypatch: pytest.MonkeyPatch):
-    def stop(path: Path) -> int:
-        raise KeyboardInterrupt
+    fits = [fit]
 
-    monkeypatch.setattr("towerrec.refit.num_epochs", stop)
+    def only_the_first(*arguments: Any) -> Fitted:
+        if not fits:
+            raise KeyboardInterrupt
+        return fits.pop()(*arguments)
+
+    monkeypatch.setattr("towerrec.refit.fit", only_the_first)
     stopped = train(place, rows_of(place), "stopped", "refit=true", *FOLDS, *options)
     assert stopped.code != 0 and "run directory" not in stopped.out
     assert (place / "stopped" / "checkpoints" / "validated" / "best.ckpt").is_file()
