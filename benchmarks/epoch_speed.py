@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "epoch_speed", help="prepared log, runs, tensors")
     parser.add_argument("--data", type=Path, help="folder with the simulated log and its cache; None: under --work")
-    parser.add_argument("--scale", default="full", help="of the simulated log")
+    parser.add_argument("--scale", default="full", choices=("tiny", "small", "full"), help="of the simulated log")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--by-hand", type=Path, metavar="TENSORS", help=argparse.SUPPRESS)
@@ -78,10 +78,20 @@ def compare(asked: argparse.Namespace) -> None:
     log = ["data=demo", f"data.demo.scale={asked.scale}", f"paths.data_dir={data}", f"paths.log_dir={work / 'logs'}"]
     tensors = work / "tensors.pt"
     _measured(["-c", _EXPORT, str(tensors), *log])
+    # The tiny log, for a look at this script, has too few items for lists of 100.
+    few = ["eval.ks=[5,20]"] if asked.scale == "tiny" else []
     own, other = [], []
     for _ in range(asked.rounds):
         figures, said = _measured(
-            ["train.py", *log, f"loader.batch_size={BATCH}", "trainer.max_epochs=1", "loss=bce", "model=two_tower"]
+            [
+                "train.py",
+                *log,
+                *few,
+                f"loader.batch_size={BATCH}",
+                "trainer.max_epochs=1",
+                "loss=bce",
+                "model=two_tower",
+            ]
         )
         run = ROOT / next(line.split(":", 1)[1].strip() for line in said.splitlines() if "run directory:" in line)
         facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
