@@ -171,7 +171,7 @@ def _judged(step: str, axis: str, sizes: list[int], seconds: list[float]) -> dic
 
 def slope(sizes: list[int], seconds: list[float]) -> float:
     """Of the least-squares line through (log size, log seconds) of the upper half of the sizes."""
-    upper = slice(len(sizes) // 2, None)
+    upper = slice(min(len(sizes) // 2, len(sizes) - 2), None)  # two at least
     x, y = [math.log(s) for s in sizes[upper]], [math.log(s) for s in seconds[upper]]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
