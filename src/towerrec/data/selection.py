@@ -108,4 +108,4 @@ def _number(key: int, dtype: np.dtype[np.generic]) -> float:
         key ^= top
     elif dtype.kind == "f":
         key = key ^ top if key & top else ~key & ((1 << bits) - 1)
-    return np.array(key, dtype=np.dtype(f"u{dtype.itemsize}")).view(dtype).item()  # type: ignore[no-any-return]
+    return np.array(key, dtype=np.dtype(f"u{dtype.itemsize}")).view(dtype).item()

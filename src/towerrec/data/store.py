@@ -213,7 +213,7 @@ class InteractionStore:
     def mapped(self, name: str, split: str) -> np.ndarray:
         """A column of a split as it lies in the file, mapped for reading only."""
         start, end = self._bounds(split)
-        return np.load(self.directory / f"{name}.npy", mmap_mode="r")[start:end]  # type: ignore[no-any-return]
+        return np.load(self.directory / f"{name}.npy", mmap_mode="r")[start:end]
 
     def blocks(self, name: str, *splits: str) -> Iterator[np.ndarray]:
         """A column of some splits (all where none is named) in pieces of at most `block_rows` rows, read-only and in

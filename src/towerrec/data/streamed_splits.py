@@ -72,7 +72,7 @@ def assigner(split: Split, rows: CleanedRows, directory: Path) -> Assign:
 
 def _by_place(rows: CleanedRows, codes_file: Path) -> Assign:
     def assign(frame: pl.DataFrame) -> Codes:
-        return np.load(codes_file, mmap_mode="r")[rows.rank(frame[PLACE].to_numpy())]  # type: ignore[no-any-return]
+        return np.load(codes_file, mmap_mode="r")[rows.rank(frame[PLACE].to_numpy())]
 
     return assign
 
