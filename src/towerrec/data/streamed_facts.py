@@ -28,7 +28,8 @@ class StoreFacts:
         return pl.Series(self._sums(side, "", num_rows) > 0)
 
     def statistic(self, feature: Declaration, num_rows: int) -> pl.Series:
-        return of_sums(feature, self._sums(feature.side, "", num_rows), self._sums(feature.side, feature.of, num_rows))
+        side: Side = "user" if feature.side == "user" else "item"
+        return of_sums(feature, self._sums(side, "", num_rows), self._sums(side, feature.of, num_rows))
 
     def ages(self, days_I: NDArray[np.int32], timezone: str) -> NDArray[np.int32]:
         raise AssertionError("refused before: ages are those of all rows at once")

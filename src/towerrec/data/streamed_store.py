@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -177,19 +178,20 @@ def write_columns(
     )
 
 
-def _columns(frame: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> dict[str, NDArray[np.generic]]:
+def _columns(frame: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> dict[str, NDArray[Any]]:
     """The rows of a bucket as they are stored."""
-    columns = {
-        "user_idx": index_of(user_ids, frame[USER_ID]),
-        "item_idx": index_of(item_ids, frame[ITEM_ID]),
-        "timestamp_ms": _times(frame),
-        LABEL: frame[LABEL].to_numpy(),
-    }
-    if (columns["user_idx"] < 0).any() or (columns["item_idx"] < 0).any():
+    user_idx, item_idx = index_of(user_ids, frame[USER_ID]), index_of(item_ids, frame[ITEM_ID])
+    if (user_idx < 0).any() or (item_idx < 0).any():
         raise ValueError(
             "some rows have no user or no item; a log prepared in chunks (data.streaming) needs both in every row: "
             "leave cleaning.impossible=true, which drops such rows"
         )
+    columns: dict[str, NDArray[Any]] = {
+        "user_idx": user_idx,
+        "item_idx": item_idx,
+        "timestamp_ms": _times(frame),
+        LABEL: frame[LABEL].to_numpy(),
+    }
     others = [name for name in frame.columns if name in (*VALUES, VALUE)]
     return columns | {name: frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in others}
 
