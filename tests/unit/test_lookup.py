@@ -87,6 +87,28 @@ def test_scores_of_pairs_are_dot_products_and_so_are_their_gradients(num_rows: i
         torch.testing.assert_close(gradient, expected)
 
 
+@pytest.mark.parametrize("num_rows", [7, 5000])  # within one chunk, several chunks
+@pytest.mark.parametrize("per_row", [1, 3])
+@pytest.mark.parametrize("kept", [0, 1 << 30])  # looked up again for the gradient, kept for it
+def test_scores_of_rows_and_their_negatives_are_those_of_pairs_and_so_are_their_gradients(
+    num_rows: int, per_row: int, kept: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("towerrec.nn.pairs._KEPT", kept)
+    draw = torch.Generator().manual_seed(num_rows + per_row)
+    users = torch.randn(40, 6, generator=draw, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(30, 6, generator=draw, dtype=torch.float64, requires_grad=True)
+    row = torch.randint(40, (num_rows,), generator=draw)
+    group = torch.cat([row, row.repeat_interleave(per_row)])
+    place = torch.randint(30, (len(group),), generator=draw)
+    weight = torch.randn(len(group), generator=draw, dtype=torch.float64)
+    want = (users[group] * items[place]).sum(1)
+    got = pair_scores(users, items, group, place, num_rows=num_rows)
+    torch.testing.assert_close(got, want)
+    wanted = torch.autograd.grad((want * weight).sum(), (users, items))
+    for gradient, expected in zip(torch.autograd.grad((got * weight).sum(), (users, items)), wanted, strict=True):
+        torch.testing.assert_close(gradient, expected)
+
+
 def test_scores_of_half_precision_vectors_are_summed_in_single_precision():
     vectors = torch.full((1, 3), 1 / 3, dtype=torch.bfloat16)
     score = pair_scores(vectors, vectors, torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.int64))

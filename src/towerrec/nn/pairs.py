@@ -1,10 +1,12 @@
 """Scores of rows: the dot products of their users and items, from the vectors of distinct users and items.
 
-Shape letters: B rows, b rows at once, G users, K items, V width of the vectors, N rows of either table.
+Shape letters: B rows, b rows at once, G users, K items, V width of the vectors, N rows of either table, R rows of the
+log, M negatives of each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,6 +18,8 @@ from towerrec.nn.lookup import add_rows_, read
 
 # Rows whose vectors are at hand at once: they stay in the cache, and nothing of width V is ever written for all rows.
 _CHUNK = 4096
+# Numbers that are kept between forward and backward rather than looked up again.
+_KEPT = 1 << 22
 # From so many elements on torch sorts whole numbers by their digits, many times faster.
 _RADIX_SORT = 1 << 15
 
@@ -48,6 +52,59 @@ class _PairScores(torch.autograd.Function):
         return user, _summed(item_KV, place_B, user_GV, group_B, grad_B, by_item_B) if wants_item else None, None, None
 
 
+class _SampledScores(torch.autograd.Function):
+    """As `_PairScores`, where rows of the log stand before M negatives each: a user's vector is read, and his gradient
+    written, once for a row and its negatives."""
+
+    @staticmethod
+    def forward(ctx: Any, user_GV: Tensor, item_KV: Tensor, group_R: Tensor, place_B: Tensor) -> Tensor:
+        ctx.save_for_backward(user_GV, item_KV, group_R, place_B)
+        num_rows, num_scores = group_R.shape[0], place_B.shape[0]
+        ctx.kept = [] if (num_rows + num_scores) * user_GV.shape[1] <= _KEPT else None
+        positive_R, negative_RM = user_GV.new_empty(num_rows), user_GV.new_empty(num_scores - num_rows)
+        negative_RM = negative_RM.view(num_rows, -1)
+        for rows, found in _looked_up(user_GV, item_KV, group_R, place_B):
+            user_bV, item_bV, negative_bMV = found
+            torch.sum(user_bV * item_bV, 1, out=positive_R[rows])
+            torch.sum(user_bV[:, None] * negative_bMV, 2, out=negative_RM[rows])
+            if ctx.kept is not None:
+                ctx.kept.append((rows, found))
+        return torch.cat([positive_R, negative_RM.view(-1)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
+        user_GV, item_KV, group_R, place_B = ctx.saved_tensors
+        num_rows = group_R.shape[0]
+        grad_R1, grad_RM1 = grad_B[:num_rows, None], grad_B[num_rows:].view(num_rows, -1, 1)
+        place_R, place_RM = place_B[:num_rows], place_B[num_rows:].view(num_rows, -1)
+        total_GV, total_KV = torch.zeros_like(user_GV), torch.zeros_like(item_KV)
+        kept = _looked_up(user_GV, item_KV, group_R, place_B) if ctx.kept is None else ctx.kept
+        for rows, (user_bV, item_bV, negative_bMV) in kept:
+            one_b1, each_bM1 = grad_R1[rows], grad_RM1[rows]
+            if ctx.needs_input_grad[0]:
+                add_rows_(total_GV, group_R[rows], (negative_bMV * each_bM1).sum(1).addcmul_(item_bV, one_b1))
+            if ctx.needs_input_grad[1]:
+                add_rows_(total_KV, place_R[rows], user_bV * one_b1)
+                add_rows_(total_KV, place_RM[rows].reshape(-1), (user_bV[:, None] * each_bM1).flatten(0, 1))
+        ctx.kept = None
+        return total_GV, total_KV, None, None
+
+
+def _looked_up(
+    user_GV: Tensor, item_KV: Tensor, group_R: Tensor, place_B: Tensor
+) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor]]]:
+    """Some rows at once: vectors of their users [b, V], their items [b, V] and their negatives [b, M, V]."""
+    num_rows = group_R.shape[0]
+    place_R, place_RM = place_B[:num_rows], place_B[num_rows:].view(num_rows, -1)
+    step = max(1, 2 * _CHUNK // (1 + place_RM.shape[1]))
+    for start in range(0, num_rows, step):
+        rows = slice(start, start + step)
+        negative_DV = item_KV.index_select(0, place_RM[rows].reshape(-1))
+        user_bV, item_bV = user_GV.index_select(0, group_R[rows]), item_KV.index_select(0, place_R[rows])
+        yield rows, (user_bV, item_bV, negative_DV.view(len(user_bV), -1, user_GV.shape[1]))
+
+
 def _added(table_NV: Tensor, at_B: Tensor, other_NV: Tensor, other_B: Tensor, grad_B: Tensor) -> Tensor:
     """Gradient of one side: the vectors of the other, times the gradients of the scores, added to their rows."""
     total_NV = torch.zeros_like(table_NV)
@@ -72,7 +129,14 @@ def _summed(
     )
 
 
-def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor | None, place_B: Tensor | None = None) -> Tensor:
+def pair_scores(
+    user_GV: Tensor,
+    item_KV: Tensor,
+    group_B: Tensor | None,
+    place_B: Tensor | None = None,
+    *,
+    num_rows: int | None = None,
+) -> Tensor:
     """Dot products [B] of the users `group_B` and the items `place_B`.
 
     On a CPU no vector of a distinct user or item is copied for all rows: reading and writing these takes more time than
@@ -83,11 +147,16 @@ def pair_scores(user_GV: Tensor, item_KV: Tensor, group_B: Tensor | None, place_
         item_KV: Vectors of items.
         group_B: User of every row; None: there is one per row, in their order.
         place_B: Item of every row; None: there is one per row, in their order.
+        num_rows: Rows of the log; behind them stand equally many negatives of each, with its user, those of the first
+            row first. None: all are rows of the log.
     """
     wide = torch.promote_types(torch.promote_types(user_GV.dtype, item_KV.dtype), torch.float32)
     user_GV, item_KV = user_GV.to(wide), item_KV.to(wide)
     if group_B is None or place_B is None or user_GV.device.type != "cpu":
         user_BV = user_GV if group_B is None else read(user_GV, group_B)
         return (user_BV * (item_KV if place_B is None else read(item_KV, place_B))).sum(1)
+    if num_rows and num_rows < len(group_B):
+        sampled_B: Tensor = _SampledScores.apply(user_GV, item_KV, group_B[:num_rows], place_B)
+        return sampled_B
     scores_B: Tensor = _PairScores.apply(user_GV, item_KV, group_B, place_B)
     return scores_B

@@ -71,7 +71,8 @@ class Scored:
     @property
     def score_B(self) -> Tensor:
         """Dot products of the rows, calibrated where a calibration is given."""
-        score_B = pair_scores(self.user_GV, self.item_KV, None if self.each else self.group_B, self.place_B)
+        group_B = None if self.each else self.group_B
+        score_B = pair_scores(self.user_GV, self.item_KV, group_B, self.place_B, num_rows=self.num_rows)
         if self.scale is not None:
             score_B = score_B * self.scale
         return score_B if self.shift is None else score_B + self.shift
