@@ -214,8 +214,8 @@ def test_every_command_of_the_readme_composes(line: str):
 
 def runs(line: str) -> bool:
     """Commands that need nothing but the repository and one process (several have tests of their own)."""
-    others = ("kuairec", "KuaiRec", "=views", "=train.csv", "LOG_FOLDER", "experiment=", "--help", "trainer=", "launcher=")
-    return not any(word in line for word in others)
+    files = ("kuairec", "KuaiRec", "=views", "=train.csv", "LOG_FOLDER")
+    return not any(word in line for word in (*files, "experiment=", "--help", "trainer=", "launcher="))
 
 
 @pytest.mark.slow
