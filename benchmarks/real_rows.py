@@ -122,7 +122,7 @@ def main() -> None:
     table = as_markdown(_held(arguments.json))
     print(table)
     if arguments.readme:
-        write_into(arguments.readme, table)
+        runs.write_between(arguments.readme, MARKS, table)
 
 
 def _arguments() -> argparse.Namespace:
@@ -244,21 +244,6 @@ def _figure(figure: float, goal: str) -> str:
 
 
 MARKS = ("<!-- printed by benchmarks/real_rows.py -->", "<!-- end -->")
-
-
-def write_into(path: Path, table: str) -> None:
-    """Replace what lies between the marks of a file.
-
-    Raises:
-        ValueError: If it does not hold both marks.
-    """
-    text = path.read_text(encoding="utf-8")
-    first, last = (text.find(mark) for mark in MARKS)
-    if not 0 <= first < last:
-        raise ValueError(
-            f"{path} holds no {MARKS[0]} followed by {MARKS[1]}: put the two lines where the table belongs"
-        )
-    path.write_text(f"{text[:first]}{MARKS[0]}\n{table}\n{text[last:]}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -84,3 +84,18 @@ def missing(places: tuple[Path, ...]) -> str | None:
     if not absent:
         return None
     return f"the real rows are not at {', '.join(absent)}: set KUAIREC_REAL and KUAIRAND_SIGNED to their folders"
+
+
+def write_between(path: Path, marks: tuple[str, str], table: str) -> None:
+    """Replace what lies between two marks of a file.
+
+    Raises:
+        ValueError: If it does not hold both marks.
+    """
+    text = path.read_text(encoding="utf-8")
+    first, last = (text.find(mark) for mark in marks)
+    if not 0 <= first < last:
+        raise ValueError(
+            f"{path} holds no {marks[0]} followed by {marks[1]}: put the two lines where the table belongs"
+        )
+    path.write_text(f"{text[:first]}{marks[0]}\n{table}\n{text[last:]}", encoding="utf-8")

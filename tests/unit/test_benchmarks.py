@@ -23,6 +23,7 @@ def script(name: str) -> ModuleType:
 
 
 real_rows, ablations, ceilings = script("real_rows"), script("ablations"), script("ceilings")
+speed_table = script("speed_table")
 
 
 @pytest.mark.parametrize(
@@ -79,12 +80,12 @@ def test_the_table_marks_what_reaches_its_goal_and_shows_what_stands_beside_it(t
     assert "item rate .538 / .424 |" in row
     file = tmp_path / "README.md"
     file.write_text("\n".join(["before", real_rows.MARKS[0], "old", real_rows.MARKS[1], "after"]), encoding="utf-8")
-    real_rows.write_into(file, "new")
+    real_rows.runs.write_between(file, real_rows.MARKS, "new")
     assert file.read_text(encoding="utf-8").split("\n")[::4] == ["before", "after"]
     assert "old" not in file.read_text(encoding="utf-8")
     file.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="put the two lines where the table belongs"):
-        real_rows.write_into(file, "new")
+        real_rows.runs.write_between(file, real_rows.MARKS, "new")
 
 
 def test_the_readme_holds_the_table_that_the_benchmark_prints():
@@ -153,3 +154,22 @@ def test_ndcg_of_one_list_by_hand():
     half = 1.0 / np.log2(3.0)
     want = ((1.0 + 0.0) / (1.0 + half) + half / 1.0) / 2  # the second user likes nothing
     assert ceilings.ndcg(np.array([0.9, 0.5, 0.1]), liked_UI, k=2) == pytest.approx(want)
+
+
+def test_the_readme_holds_the_speeds_that_were_measured():
+    table = speed_table.as_markdown(speed_table.held(speed_table.RESULTS))
+    text = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+    assert table in text, "python benchmarks/speed_table.py --readme README.md"
+
+
+def test_a_ratio_is_bold_where_it_reaches_its_goal_and_what_was_not_run_is_said():
+    beside = {
+        "fast": {"rows_per_s": 50_000, "ratio": 2.0, "goal": 3.0, "reached": False},
+        "slow": {"rows_per_s": 10_000, "ratio": 10.0, "goal": 3.0, "reached": True},
+        "absent": {"not run": "no environment"},
+    }
+    batches = {"4096": {"towerrec": {"rows_per_s": 1_250_000}, "references": beside}}
+    row = speed_table.as_markdown({"training_vs_peers": {"rows": {"bce": {"batches": batches}}}}).splitlines()[2]
+    assert row.endswith(
+        "batch 4,096 | 1.25 M rows/s | fast 50 k; slow 10 k; absent: not run | 2.00 (3), **10.00** (3) |"
+    )
