@@ -1,7 +1,7 @@
 """Scores of rows: the dot products of their users and items, from the vectors of distinct users and items.
 
-Shape letters: B rows, b rows at once, G users, K items, V width of the vectors, N rows of either table, R rows of the
-log, M negatives of each.
+Shape letters: B rows, G users, K items, V width of the vectors, N rows of either table, R rows of the log,
+D their negatives, b and d some of them at once.
 """
 
 from __future__ import annotations
@@ -53,56 +53,61 @@ class _PairScores(torch.autograd.Function):
 
 
 class _SampledScores(torch.autograd.Function):
-    """As `_PairScores`, where rows of the log stand before M negatives each: a user's vector is read, and his gradient
-    written, once for a row and its negatives."""
+    """As `_PairScores`, where rows of the log stand before equally many negatives each: a user's vector is read, and
+    his gradient written, once for a row and its negatives."""
 
     @staticmethod
     def forward(ctx: Any, user_GV: Tensor, item_KV: Tensor, group_R: Tensor, place_B: Tensor) -> Tensor:
         ctx.save_for_backward(user_GV, item_KV, group_R, place_B)
         num_rows, num_scores = group_R.shape[0], place_B.shape[0]
         ctx.kept = [] if (num_rows + num_scores) * user_GV.shape[1] <= _KEPT else None
-        positive_R, negative_RM = user_GV.new_empty(num_rows), user_GV.new_empty(num_scores - num_rows)
-        negative_RM = negative_RM.view(num_rows, -1)
-        for rows, found in _looked_up(user_GV, item_KV, group_R, place_B):
-            user_bV, item_bV, negative_bMV = found
+        score_B = user_GV.new_empty(num_scores)
+        positive_R, negative_D = score_B[:num_rows], score_B[num_rows:]
+        for rows, draws, found in _looked_up(user_GV, item_KV, group_R, place_B):
+            user_bV, item_bV, negative_dV = found
             torch.sum(user_bV * item_bV, 1, out=positive_R[rows])
-            torch.sum(user_bV[:, None] * negative_bMV, 2, out=negative_RM[rows])
+            torch.sum(_repeated(user_bV, negative_dV) * negative_dV, 1, out=negative_D[draws])
             if ctx.kept is not None:
-                ctx.kept.append((rows, found))
-        return torch.cat([positive_R, negative_RM.view(-1)])
+                ctx.kept.append((rows, draws, found))
+        return score_B
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_B: Tensor) -> tuple[Tensor | None, ...]:
         user_GV, item_KV, group_R, place_B = ctx.saved_tensors
-        num_rows = group_R.shape[0]
-        grad_R1, grad_RM1 = grad_B[:num_rows, None], grad_B[num_rows:].view(num_rows, -1, 1)
-        place_R, place_RM = place_B[:num_rows], place_B[num_rows:].view(num_rows, -1)
+        num_rows, width = group_R.shape[0], user_GV.shape[1]
         total_GV, total_KV = torch.zeros_like(user_GV), torch.zeros_like(item_KV)
         kept = _looked_up(user_GV, item_KV, group_R, place_B) if ctx.kept is None else ctx.kept
-        for rows, (user_bV, item_bV, negative_bMV) in kept:
-            one_b1, each_bM1 = grad_R1[rows], grad_RM1[rows]
-            if ctx.needs_input_grad[0]:
-                add_rows_(total_GV, group_R[rows], (negative_bMV * each_bM1).sum(1).addcmul_(item_bV, one_b1))
-            if ctx.needs_input_grad[1]:
-                add_rows_(total_KV, place_R[rows], user_bV * one_b1)
-                add_rows_(total_KV, place_RM[rows].reshape(-1), (user_bV[:, None] * each_bM1).flatten(0, 1))
+        # What was looked up is written over: another pass backward would look it up again.
         ctx.kept = None
+        for rows, draws, (user_bV, item_bV, negative_dV) in kept:
+            one_b1, each_d1 = grad_B[:num_rows][rows, None], grad_B[num_rows:][draws, None]
+            add_rows_(total_KV, place_B[:num_rows][rows], user_bV * one_b1)
+            add_rows_(total_KV, place_B[num_rows:][draws], _repeated(user_bV, negative_dV).mul(each_d1))
+            negative_dV.mul_(each_d1)
+            many = len(negative_dV) > len(user_bV)
+            user = negative_dV.view(len(user_bV), -1, width).sum(1) if many else negative_dV
+            add_rows_(total_GV, group_R[rows], user.addcmul_(item_bV, one_b1))
         return total_GV, total_KV, None, None
 
 
 def _looked_up(
     user_GV: Tensor, item_KV: Tensor, group_R: Tensor, place_B: Tensor
-) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor]]]:
-    """Some rows at once: vectors of their users [b, V], their items [b, V] and their negatives [b, M, V]."""
+) -> Iterator[tuple[slice, slice, tuple[Tensor, Tensor, Tensor]]]:
+    """Some rows and their draws at once: vectors of users and items [b, V], and of negatives [d, V]."""
     num_rows = group_R.shape[0]
-    place_R, place_RM = place_B[:num_rows], place_B[num_rows:].view(num_rows, -1)
-    step = max(1, 2 * _CHUNK // (1 + place_RM.shape[1]))
+    per_row = place_B.shape[0] // num_rows - 1
+    step = max(1, 2 * _CHUNK // (1 + per_row))
     for start in range(0, num_rows, step):
-        rows = slice(start, start + step)
-        negative_DV = item_KV.index_select(0, place_RM[rows].reshape(-1))
-        user_bV, item_bV = user_GV.index_select(0, group_R[rows]), item_KV.index_select(0, place_R[rows])
-        yield rows, (user_bV, item_bV, negative_DV.view(len(user_bV), -1, user_GV.shape[1]))
+        rows, draws = slice(start, start + step), slice(start * per_row, (start + step) * per_row)
+        user_bV, item_bV = user_GV.index_select(0, group_R[rows]), item_KV.index_select(0, place_B[:num_rows][rows])
+        yield rows, draws, (user_bV, item_bV, item_KV.index_select(0, place_B[num_rows:][draws]))
+
+
+def _repeated(user_bV: Tensor, negative_dV: Tensor) -> Tensor:
+    """The user of every draw [d, V]."""
+    per_row = len(negative_dV) // len(user_bV)
+    return user_bV if per_row == 1 else user_bV.repeat_interleave(per_row, 0)
 
 
 def _added(table_NV: Tensor, at_B: Tensor, other_NV: Tensor, other_B: Tensor, grad_B: Tensor) -> Tensor:
