@@ -42,7 +42,7 @@ COMMON = [
     "logger=csv",
     "callbacks.early_stopping=null",
 ]
-LARGE = [*COMMON, "split.val=0.005", "split.test=0.005", "loader.batch_size=32768", "trainer.max_epochs=1"]
+LARGE = [*COMMON, "split.val=0.002", "split.test=0.002", "loader.batch_size=32768", "trainer.max_epochs=1"]
 IN_MEMORY = ["data.streaming=false", "loader.resident=true"]
 FIGURES = ("train/loss", "val/loss", "val/ndcg@20", "val/recall@20")
 
@@ -157,7 +157,7 @@ def curves(work: Path, *, rows: int, epochs: int, seeds: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit-mib", type=int, default=1024, help="memory of the control group, imports included")
-    parser.add_argument("--rows", type=int, default=40_000_000, help="rows of the large log")
+    parser.add_argument("--rows", type=int, default=56_000_000, help="rows of the large log")
     parser.add_argument("--small-rows", type=int, default=600_000, help="rows of the log whose curves are compared")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)

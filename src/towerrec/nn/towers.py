@@ -174,7 +174,9 @@ class Tower(nn.Module):
         bias_R: Tensor | None = None
         if self.id_vectors is not None:
             assert packed.id_N is not None
-            readers = None if at_R is not None else packed.readers(None, self.id_vectors.shape[0])
+            # Of a table that is shared out, a process holds some rows: others' readers would be out of its range.
+            whole = at_R is None and self.shard is None
+            readers = packed.readers(None, self.id_vectors.shape[0]) if whole else None
             id_vector, bias_R = self._of_ids(spread(packed.id_N), readers, has_unknown=packed.has_unknown_ids)
             if self.residual_id:
                 vector_RD = id_vector
