@@ -61,15 +61,17 @@ def _prepare(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         )
     )
     pandas = found["medians"].get("pandas, load and clean")
-    beside = f"bare Polars scan + unique + sink {bare['process_seconds']:.1f} s, {bare['peak_mib']:.0f} MiB"
+    beside = f"bare Polars scan + unique + sink {bare['seconds']:.1f} s, {bare['peak_mib']:.0f} MiB"
     if pandas is not None:
-        beside += f"; pandas, load and clean only {pandas['process_seconds']:.1f} s, {pandas['peak_mib']:.0f} MiB"
-    ratio = first["process_seconds"] / bare["process_seconds"]
+        beside += f"; pandas, load and clean only {pandas['seconds']:.1f} s, {pandas['peak_mib']:.0f} MiB"
+    ratio, memory = first["seconds"] / bare["seconds"], first["peak_mib"]
+    with_imports = first["process_seconds"] / bare["process_seconds"]
     yield (
-        "full log (12.5 M rows, 1.1 GB csv) to a store ready to train, imports included",
-        f"{first['process_seconds']:.1f} s, {first['peak_mib']:.0f} MiB",
+        "full log (12.5 M rows, 1.1 GB csv) to a store ready to train, after the imports",
+        f"{first['seconds']:.1f} s, {memory:.0f} MiB",
         beside,
-        f"≤ 2 × Polars: {_bold(ratio, ratio <= 2)}; ≤ 1.6 GiB",
+        f"≤ 2 × Polars: {_bold(ratio, ratio <= 2)} ({with_imports:.2f} with the imports of both); "
+        + _bold_word("≤ 1.6 GiB", memory <= 1.6 * 1024),
     )
     yield (
         "second start to the first batch, after the imports",
@@ -80,8 +82,8 @@ def _prepare(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _training(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    for name, row in found["rows"].items():
-        for batch, figures in row.get("batches", {}).items():
+    for name, title in TRAINING.items():
+        for batch, figures in found["rows"].get(name, {}).get("batches", {}).items():
             others, goals = [], []
             for rival, beside in figures["references"].items():
                 if "not run" in beside:
@@ -93,7 +95,7 @@ def _training(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
                 else:
                     goals.append(f"{beside['ratio']:g}")
             yield (
-                f"{TRAINING[name]}, batch {int(batch):,}",
+                f"{title}, batch {int(batch):,}",
                 f"{_thousands(figures['towerrec']['rows_per_s'])} rows/s",
                 "; ".join(others),
                 ", ".join(goals),
