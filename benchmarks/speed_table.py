@@ -164,7 +164,7 @@ def _startup(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def _distributed(found: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    for loss in found["losses"]:
+    for loss in found["measured"]:
         rates = [f"{way} {_thousands(rate)}" for way, rate in loss["rows_per_s"].items()]
         yield (
             f"DDP over two cores, {loss['loss']}",

@@ -173,3 +173,13 @@ def test_a_ratio_is_bold_where_it_reaches_its_goal_and_what_was_not_run_is_said(
     assert row.endswith(
         "batch 4,096 | 1.25 M rows/s | fast 50 k; slow 10 k; absent: not run | 2.00 (3), **10.00** (3) |"
     )
+
+
+def test_two_processes_stand_beside_one_as_their_benchmark_says_it():
+    ways = {"one process, one thread": 1_000, "one process, two threads": 2_000, "two processes": 1_500}
+    loss = {"loss": "bce", "rows_per_s": ways, "two_processes_to_one": 1.5, "largest_differences": {"losses": 6e-8}}
+    row = speed_table.as_markdown({"distributed": {"measured": [loss]}}).splitlines()[2]
+    beside = "one process, one thread 1 k; one process, two threads 2 k"
+    assert (
+        row == f"| DDP over two cores, bce | two processes 2 k rows/s | {beside} | 1.50 × one; losses apart by 6e-08 |"
+    )
