@@ -11,6 +11,7 @@ from towerrec.report.charts import colour, curve_chart, interval_chart, legend
 from towerrec.report.dial import Curve, curve_section
 from towerrec.report.interpret import main_metric
 from towerrec.report.judge import Judged, Summary
+from towerrec.report.page import Section, page_of
 
 
 @dataclass(frozen=True)
@@ -60,32 +61,23 @@ def page(
     """
     metric = main_metric(systems[0].summary)
     sections = [
-        _section("What the figures say", f"<ul>{''.join(f'<li>{escape(s)}</li>' for s in sentences)}</ul>"),
-        _section(f"{metric} with 95 % intervals over users", interval_chart(systems, metric) + _bound_note(systems)),
-        _section("All figures", _figures(systems)),
-        _section("Figures against the length of the list", _curves(systems)),
+        Section("What the figures say", f"<ul>{''.join(f'<li>{escape(s)}</li>' for s in sentences)}</ul>"),
+        Section(f"{metric} with 95 % intervals over users", interval_chart(systems, metric) + _bound_note(systems)),
+        Section("All figures", _figures(systems)),
+        Section("Figures against the length of the list", _curves(systems)),
     ]
     if curve is not None:
-        sections.append(_section("Accuracy against coverage", curve_section(curve)))
+        sections.append(Section("Accuracy against coverage", curve_section(curve)))
     if values:
-        sections.append(_section("Predicted values", _predicted(systems[0].name, values, constant_values or {})))
+        sections.append(Section("Predicted values", _predicted(systems[0].name, values, constant_values or {})))
     if examples:
-        sections.append(_section("Some users", "".join(_example(example) for example in examples)))
+        sections.append(Section("Some users", "".join(_example(example) for example in examples)))
     sections += [
-        _section("How it was judged", _tree(rules)),
-        _section("What was run", _tree(facts)),
-        _section("The data", _tree(data)),
+        Section("How it was judged", _tree(rules)),
+        Section("What was run", _tree(facts)),
+        Section("The data", _tree(data)),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
-        f"{''.join(sections)}</main></body></html>\n"
-    )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+    return page_of(title, sections)
 
 
 def _bound_note(systems: Sequence[Judged]) -> str:
@@ -165,38 +157,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_value(v) for v in value)
     return escape(str(value))
-
-
-STYLE = """
-:root{color-scheme:light dark;--back:#fcfcfb;--ink:#1d1f21;--soft:#62676d;--line:#dcdfe3;--hit:#e3f1e5;
---c0:#0b62c4;--c1:#8a8f96;--c2:#b8860b;--c3:#2f8f5b;--c4:#a64ca6;--c5:#c8502d}
-@media(prefers-color-scheme:dark){:root{--back:#16181b;--ink:#e8e9ea;--soft:#9aa1a9;--line:#33383e;--hit:#1d3424;
---c0:#6cb0ff;--c1:#8f969e;--c2:#e0b64a;--c3:#66cf97;--c4:#d68ad6;--c5:#f0875f}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,sans-serif;overflow-wrap:anywhere}
-main{max-width:960px;margin:0 auto;padding:24px 16px 64px}
-h1{font-size:1.6rem;line-height:1.25;margin:8px 0 24px}
-h2{font-size:1.1rem;margin:40px 0 12px;padding-bottom:6px;border-bottom:1px solid var(--line)}
-ul,ol{padding-left:1.4em;margin:8px 0}li{margin:6px 0}
-.note,small,figcaption,dt{color:var(--soft)}.note,figcaption{font-size:.875rem}
-small{display:block;font-size:.75rem;white-space:nowrap}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums;min-width:100%}
-th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
-th:first-child{text-align:left;position:sticky;left:0;background:var(--back)}
-th{font-weight:600}th span{border-bottom:3px solid currentColor}
-th span.c0{color:var(--c0)}th span.c1{color:var(--c1)}th span.c2{color:var(--c2)}
-th span.c3{color:var(--c3)}th span.c4{color:var(--c4)}th span.c5{color:var(--c5)}
-svg{max-width:100%;height:auto}section>svg,figure>svg{width:100%;display:block}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,300px),1fr));gap:16px}figure{margin:0}
-.legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:.875rem}.key{display:inline-flex;align-items:center;gap:6px}
-text{fill:var(--ink);font:13px system-ui,sans-serif}text.tick{fill:var(--soft);font-size:12px}
-.end{text-anchor:end}.middle{text-anchor:middle}.start{text-anchor:start}
-.grid{stroke:var(--line)}.bar{stroke-width:3;opacity:.55}.curve{fill:none;stroke-width:2.5}.dashed{stroke-dasharray:6 5}
-.c0{stroke:var(--c0)}.c1{stroke:var(--c1)}.c2{stroke:var(--c2)}.c3{stroke:var(--c3)}.c4{stroke:var(--c4)}.c5{stroke:var(--c5)}
-.dot{stroke:none}.dot.c0{fill:var(--c0)}.dot.c1{fill:var(--c1)}.dot.c2{fill:var(--c2)}
-.dot.c3{fill:var(--c3)}.dot.c4{fill:var(--c4)}.dot.c5{fill:var(--c5)}
-dl{display:grid;grid-template-columns:minmax(90px,max-content) 1fr;gap:2px 16px;margin:4px 0}dd{margin:0}
-details{border:1px solid var(--line);border-radius:8px;padding:8px 14px;margin:12px 0}
-summary{cursor:pointer;font-weight:600}li.hit{background:var(--hit);border-radius:4px}
-"""
