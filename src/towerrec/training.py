@@ -233,7 +233,7 @@ def resident(
     known = store.positives("train", prepared.positive)
     compared = next((part.rows for part in loss.objectives if part.compares == "batch"), loss.rows)
     # A batch does not know what its labels are relative to: such errors are shown in label space until the judgement.
-    elementwise = "identity" if prepared.store.has_terms else prepared.inverse_name
+    elementwise = "identity" if "base" in prepared.store.beside else prepared.inverse_name
     return Resident(
         users=prepared.users,
         items=prepared.items,

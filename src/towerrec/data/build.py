@@ -22,11 +22,12 @@ from towerrec.data.columns import missing_column
 from towerrec.data.encode import Log, LogFacts, encode_tables, first_unseen_day, recent_rows, row_context
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import index_of, known_ids
-from towerrec.data.labels import Label
+from towerrec.data.labels import Label, kept_beside
 from towerrec.data.labels_saved import label_to_dict
 from towerrec.data.report import VALUES, describe
+from towerrec.data.sides import write_sides
 from towerrec.data.splits import Split
-from towerrec.data.store import NO_TIMESTAMP, InteractionStore
+from towerrec.data.store import NO_TIMESTAMP, OPTIONAL, InteractionStore
 from towerrec.data.tables import Source, Tables
 from towerrec.positive import positive_mask
 from towerrec.schema import ITEM_ID, LABEL, SPLIT, TIMESTAMP_MS, USER_ID
@@ -49,9 +50,10 @@ def build(
     frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items)
     clock.stage("read, clean, split, label")
     user_ids, item_ids = known_ids(USER_ID, frame[USER_ID], users), known_ids(ITEM_ID, frame[ITEM_ID], items)
+    write_sides(store.parent, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
     frame = frame.with_columns(pl.col(TIMESTAMP_MS).fill_null(NO_TIMESTAMP))
     log = to_arrays(frame, user_ids, item_ids)
-    value = {} if label.raw is None else {"value": frame[label.raw].cast(pl.Float32).to_numpy()}
+    value = {name: frame[name].to_numpy() for name in OPTIONAL if name in frame.columns}
     value |= {name: term.to_numpy() for name, term in label.terms(frame).items()}
     # Rows of the tables say of users and items what ids do, in half the memory.
     frame = frame.with_columns(pl.Series(USER_ID, log.user_idx), pl.Series(ITEM_ID, log.item_idx))
@@ -155,7 +157,7 @@ def labelled(
     frame = frame.with_columns(label.apply(frame).alias(LABEL))
     check_positives(frame, label.positive)
     kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in VALUES if c in frame.columns)]
-    return frame.select(kept), counts
+    return frame.select(*kept, *kept_beside(label, frame)), counts
 
 
 def wanted_columns(existing: Sequence[str], *, split: Split, label: Label) -> list[str]:

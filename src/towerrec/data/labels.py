@@ -12,10 +12,13 @@ from torch import Tensor
 
 from towerrec.data.columns import require_columns
 from towerrec.positive import OPERATORS, parse_positive
-from towerrec.schema import LABEL, WATCH_RATIO
+from towerrec.schema import DURATION_MS, LABEL, WATCH_RATIO
 
 LABEL_RAW = "label_raw"
 """The label column of a user's own log, under this name whatever it is called there; 1 where the log has none."""
+
+VALUE, GRADE, DURATION = "value", "grade", "duration_s"
+"""Columns of the store beside the label, see `kept_beside`."""
 
 
 class Label(Protocol):
@@ -27,6 +30,7 @@ class Label(Protocol):
         binary: True where every label is 0 or 1.
         columns: Columns of the interaction table that `apply` reads.
         raw: The column that the label is a transform of, or None where it stands for itself.
+        grade: The column that says how much a row was worth, for graded figures; None where the log does not say.
         inverse_name: How a prediction becomes a watch ratio (or the raw value) again: `identity`, `expm1`, or
             `exp-<shift>` for `exp(label) - shift`.
     """
@@ -36,6 +40,7 @@ class Label(Protocol):
     binary: bool
     columns: tuple[str, ...]
     raw: str | None
+    grade: str | None
     inverse_name: str
 
     def settings(self) -> dict[str, Any]: ...
@@ -66,6 +71,23 @@ class Label(Protocol):
         ...
 
 
+def kept_beside(label: Label, frame: pl.DataFrame) -> list[pl.Series]:
+    """What the store keeps of the rows beside their labels, Float32 [N] each, where there is such.
+
+    `value` is what the label is a transform of. `grade` is what graded figures read, where it is neither the label nor
+    the value. `duration_s` are the seconds of a video whose watch ratio is predicted, NaN where it is not known.
+    """
+    kept = {}
+    if label.raw is not None:
+        kept[VALUE] = frame[label.raw]
+    if label.grade is not None and label.grade != label.raw:
+        kept[GRADE] = frame[label.grade]
+    if label.raw == WATCH_RATIO and DURATION_MS in frame.columns:
+        seconds = pl.col(DURATION_MS).cast(pl.Float64) / 1000
+        kept[DURATION] = frame.select(pl.when(seconds > 0).then(seconds).otherwise(math.nan)).to_series()
+    return [series.cast(pl.Float32).alias(name) for name, series in kept.items()]
+
+
 def invert(label: Tensor, inverse_name: str) -> Tensor:
     """Apply the inverse that a label names, elementwise."""
     if inverse_name == "identity":
@@ -84,6 +106,7 @@ class _Fixed:
     name: str
     columns: tuple[str, ...]
     raw: str | None = None
+    grade: str | None = None
     inverse_name = "identity"
 
     def fit(self, train: pl.DataFrame) -> Self:
@@ -146,6 +169,7 @@ class WatchRatio(_Fixed):
     binary = False
     columns: tuple[str, ...] = (WATCH_RATIO,)
     raw: str | None = WATCH_RATIO
+    grade: str | None = WATCH_RATIO
 
     def __init__(
         self, *, clip: float | None = None, log: bool = False, shift: float = 1.0, positive: str = ">= 2"
@@ -204,6 +228,7 @@ class Liked(_Fixed):
     binary = True
     positive = "> 0"
     columns: tuple[str, ...] = (WATCH_RATIO,)
+    grade: str | None = WATCH_RATIO
 
     def __init__(self, *, min_watch_ratio: float = 2.0) -> None:
         if not math.isfinite(min_watch_ratio):
@@ -235,6 +260,7 @@ class Column(_Fixed):
         parse_positive(positive)
         self.column = column
         self.columns = (column,)
+        self.grade = column
         self.rule = positive
         self.binary = binary
         self.positive = "> 0" if binary else positive

@@ -38,6 +38,7 @@ class DurationDebiased:
     name: str
     columns: tuple[str, ...] = (WATCH_RATIO, DURATION_MS)
     raw: str | None = None
+    grade: str | None = WATCH_RATIO
     inverse_name = "identity"
 
     def __init__(self, *, max_width: float, min_views: int) -> None:

@@ -10,22 +10,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from towerrec.data.artefacts import EncodedTables, load_tables, read_json, save_tables
 from towerrec.data.build import build
 from towerrec.data.cache import cached
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.features import FeatureChoice
 from towerrec.data.labels import Label
+from towerrec.data.sides import read_side
 from towerrec.data.sources.interactions import Interactions
 from towerrec.data.splits import Split
 from towerrec.data.store import InteractionStore
 from towerrec.data.streamed import build_streamed
 from towerrec.data.tables import Source
 from towerrec.ragged import UserItems
-from towerrec.schema import fingerprint
+from towerrec.schema import Side, fingerprint
 
 # Goes up with any change of what is cached or of how it is computed.
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 
 
 @dataclass
@@ -68,6 +71,10 @@ class Prepared(EncodedTables):
         if kind == "none":
             return None
         return self.store.profiles("train", self.positive, positives_only=kind == "positives")
+
+    def side(self, side: Side) -> pl.DataFrame:
+        """The user or item table as it was read, one row per id: what is known, whatever the features read."""
+        return read_side(self.directory, side)
 
 
 def prepare(

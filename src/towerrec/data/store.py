@@ -25,7 +25,7 @@ from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP, SPLITS
 
 Kept = TypeVar("Kept")
-OPTIONAL = ("weight", "value", "base", "spread")
+OPTIONAL = ("weight", "value", "grade", "duration_s", "base", "spread")
 # Rows looked at at once where a whole column would be too much.
 BLOCK_ROWS = 1 << 20
 COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
@@ -92,8 +92,7 @@ class InteractionStore:
         offsets: Where the rows of each split begin and end.
         context: Name -> side of the row-level features.
         has_weight: Whether rows count differently.
-        has_value: Whether the label is a transform of something.
-        has_terms: Whether that transform depends on the row.
+        beside: Those of the columns in `OPTIONAL` that are there.
         train_order: Order of the training rows, int64 [R]; None: as they lie in the files.
         on_disk: Whether the log does not fit into memory: lists of users are then built in blocks and lie on disk.
         block_rows: Rows of a block.
@@ -105,8 +104,7 @@ class InteractionStore:
     offsets: dict[str, tuple[int, int]]
     context: dict[str, str]
     has_weight: bool
-    has_value: bool = False
-    has_terms: bool = False
+    beside: tuple[str, ...] = ()
     train_order: Tensor | None = None
     on_disk: bool = False
     block_rows: int = BLOCK_ROWS
@@ -129,8 +127,9 @@ class InteractionStore:
             directory: Is created.
             split: uint8, 1 train, 2 val, 3 test (no other value).
             columns: `user_idx`, `item_idx`, `label`, `timestamp_ms` and, where rows count differently, `weight`, and
-                where the label is a transform of something, `value`: that something; and where the transform depends
-                on the row, its `base` and `spread` (see `labels.Label.terms`).
+                where the label is a transform of something, `value`: that something, and further columns of
+                `labels.kept_beside`; and where the transform depends on the row, its `base` and `spread` (see
+                `labels.Label.terms`).
             context: Name -> (side, values) of the row-level features.
             num_users: Rows of the user table.
             num_items: Rows of the item table.
@@ -168,8 +167,7 @@ class InteractionStore:
             "offsets": {name: [int(bounds[i]), int(bounds[i + 1])] for i, name in enumerate(SPLITS)},
             "context": dict(context),
             "has_weight": "weight" in columns,
-            "has_value": "value" in columns,
-            "has_terms": "base" in columns,
+            "beside": [name for name in OPTIONAL if name in columns],
         }
         (directory / "store.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
         return cls.open(directory)
@@ -185,8 +183,7 @@ class InteractionStore:
             offsets={name: (start, end) for name, (start, end) in meta["offsets"].items()},
             context=meta["context"],
             has_weight=meta["has_weight"],
-            has_value=meta["has_value"],
-            has_terms=meta["has_terms"],
+            beside=tuple(meta["beside"]),
         )
 
     def joined(self) -> InteractionStore:
@@ -252,19 +249,32 @@ class InteractionStore:
             item_context=self._context("item", split),
         )
 
+    @property
+    def value_column(self) -> str:
+        """The column that `values` gives."""
+        return "value" if "value" in self.beside else "label"
+
     def values(self, split: str) -> Tensor:
         """What the label was made from, such as the watch ratio before it was clipped; otherwise the label. [R]"""
-        return self._column("value" if self.has_value else "label", split)
+        return self._column(self.value_column, split)
+
+    def grades(self, split: str) -> Tensor:
+        """How much every row was worth, such as its watch ratio; where the log does not say, its value. [R]"""
+        return self._column("grade" if "grade" in self.beside else self.value_column, split)
+
+    def durations(self, split: str) -> Tensor | None:
+        """Seconds of the video of every row whose value is a watch ratio, NaN where not known; None without any. [R]"""
+        return self._column("duration_s", split) if "duration_s" in self.beside else None
 
     def mean_and_median(self, split: str) -> tuple[float, float]:
         """Of `values`; of an even number of rows the lower of the two in the middle."""
-        name, number = "value" if self.has_value else "label", self.num_rows(split)
+        name, number = self.value_column, self.num_rows(split)
         total = sum(float(block.sum(dtype=np.float64)) for block in self.blocks(name, split))
         return total / number, at_places(lambda: self.blocks(name, split), [(number - 1) // 2])[0]
 
     def without_terms(self, label_R: Tensor, split: str) -> Tensor:
         """Labels of the rows of a split (predicted ones, say), no longer relative to anything of their row. [R]"""
-        if not self.has_terms:
+        if "base" not in self.beside:
             return label_R
         return label_R * self._column("spread", split) + self._column("base", split)
 

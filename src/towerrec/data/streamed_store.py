@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from towerrec.data.encoders import Encoders
 from towerrec.data.ids import index_of
-from towerrec.data.labels import Label
+from towerrec.data.labels import DURATION, GRADE, VALUE, Label, kept_beside
 from towerrec.data.report import VALUES
 from towerrec.data.splits import Split, check_counts
 from towerrec.data.store import COLUMNS, NO_TIMESTAMP, InteractionStore, sort_order
@@ -26,7 +26,7 @@ from towerrec.data.streamed_splits import Assign
 from towerrec.positive import positive_mask
 from towerrec.schema import ITEM_ID, LABEL, SPLIT, SPLITS, TIMESTAMP_MS, USER_ID
 
-VALUE = "value"
+BESIDE = (VALUE, GRADE, DURATION)
 
 
 class ColumnFile:
@@ -62,7 +62,7 @@ class SplitRows:
         user_ids: Ids of the users of these rows, ascending.
         item_ids: Those of the items.
         files: The sorted rows of each bucket.
-        columns: Values of the rows that the report reads, and `value` where the label is a transform of something.
+        columns: Values of the rows that the report reads, and what `labels.kept_beside` gives.
     """
 
     rows: NDArray[np.int64]
@@ -97,7 +97,7 @@ def split_rows(cleaned: CleanedRows, *, split: Split, assign: Assign, label: Lab
         frame = frame[_order(frame, users[-1])]
         files.append(directory / f"sorted-{number}.arrow")
         frame.write_ipc(files[-1])
-        columns = {name: dtype for name, dtype in frame.schema.items() if name in (*VALUES, VALUE)}
+        columns = {name: dtype for name, dtype in frame.schema.items() if name in (*VALUES, *BESIDE)}
         for file in bucket.files:
             file.unlink()
     check_counts(counts, split.name)
@@ -110,10 +110,7 @@ def _labelled(frame: pl.DataFrame, codes: NDArray[np.uint8], label: Label) -> pl
         frame = frame.with_columns(pl.lit(None, dtype=pl.Int64).alias(TIMESTAMP_MS))
     frame = frame.with_columns(pl.Series(SPLIT, codes)).filter(pl.col(SPLIT) != 0)
     kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, *(name for name in VALUES if name in frame.columns)]
-    made = [label.apply(frame).alias(LABEL)]
-    if label.raw is not None:
-        made.append(frame[label.raw].cast(pl.Float32).alias(VALUE))
-    return frame.select(kept).with_columns(made)
+    return frame.select(kept).with_columns(label.apply(frame).alias(LABEL), *kept_beside(label, frame))
 
 
 def _count_pairs(frame: pl.DataFrame, pairs: dict[str, int]) -> None:
@@ -149,10 +146,10 @@ def write_columns(
     values.mkdir()
     num_rows = int(found.rows.sum())
     dtypes = {name: np.dtype(kind) for name, kind in COLUMNS.items()}
-    dtypes |= {VALUE: np.dtype(np.float32)} if VALUE in found.columns else {}
+    dtypes |= {name: np.dtype(np.float32) for name in BESIDE if name in found.columns}
     places = {name: store / f"{name}.npy" for name in dtypes}
     for name, kind in found.columns.items():
-        if name != VALUE:
+        if name not in BESIDE:
             dtypes[name] = np.dtype(np.float32 if kind == pl.Float32 else np.float64)
             places[name] = values / f"{name}.npy"
     files = {name: ColumnFile(path, dtype=dtypes[name], num_rows=num_rows) for name, path in places.items()}
@@ -171,7 +168,7 @@ def write_columns(
     return InteractionStore.described(
         store,
         rows=found.rows.sum(0),
-        columns=[name for name in dtypes if name in (*COLUMNS, VALUE)],
+        columns=[name for name in dtypes if name in (*COLUMNS, *BESIDE)],
         context={},
         num_users=len(user_ids),
         num_items=len(item_ids),
@@ -192,7 +189,7 @@ def _columns(frame: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> d
         "timestamp_ms": _times(frame),
         LABEL: frame[LABEL].to_numpy(),
     }
-    others = [name for name in frame.columns if name in (*VALUES, VALUE)]
+    others = [name for name in frame.columns if name in (*VALUES, *BESIDE)]
     return columns | {name: frame[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in others}
 
 
@@ -214,7 +211,7 @@ def write_context(store: InteractionStore, encoders: Encoders) -> InteractionSto
     return InteractionStore.described(
         store.directory,
         rows=np.array([store.num_rows(split) for split in SPLITS]),
-        columns=[VALUE] if store.has_value else [],
+        columns=store.beside,
         context=dict.fromkeys(names, "user"),
         num_users=store.num_users,
         num_items=store.num_items,
