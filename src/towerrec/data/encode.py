@@ -21,6 +21,7 @@ from towerrec.data.declarations import Declaration
 from towerrec.data.encoders import Encoders
 from towerrec.data.list_encoders import vectors_of_file
 from towerrec.data.recent import latest_popularity, recent_popularity
+from towerrec.data.sides import joined
 from towerrec.data.statistics import daily_counters, train_statistic
 from towerrec.data.store import NO_TIMESTAMP
 from towerrec.data.tables import Tables
@@ -155,7 +156,7 @@ def encode_tables(
     Of the rows outside training only ids and times are used: ids give table rows, and the first held-out time bounds
     the daily counters (`before`).
     """
-    sides = {"user": _joined(user_ids, users), "item": _joined(item_ids, items)}
+    sides = {"user": joined(user_ids, users), "item": joined(item_ids, items)}
     for feature in declared:
         sides[feature.side] = _with_computed(sides[feature.side], feature, facts)
     daily = [feature for feature in declared if feature.kind == "daily"]
@@ -250,16 +251,9 @@ def first_unseen_day(log: Log, timezone: str) -> datetime.date | None:
 
 def display_columns(item_ids: pl.Series, items: pl.DataFrame | None) -> pl.DataFrame:
     """`item_id` and the first text columns of the item table, shortened: what people recognise an item by."""
-    frame = _joined(item_ids, items)
+    frame = joined(item_ids, items)
     names = [n for n, dtype in frame.schema.items() if dtype == pl.String and n != ITEM_ID][:MAX_DISPLAY_COLUMNS]
     return frame.select(ITEM_ID, *(pl.col(name).str.slice(0, MAX_DISPLAY_CHARACTERS) for name in names))
-
-
-def _joined(ids: pl.Series, side: pl.DataFrame | None) -> pl.DataFrame:
-    table = ids.to_frame()
-    if side is None:
-        return table
-    return table.join(side.cast({ids.name: ids.dtype}), on=ids.name, how="left", maintain_order="left")
 
 
 def _with_computed(frame: pl.DataFrame, feature: Declaration, facts: TrainFacts) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from towerrec.data.encode import encode_tables
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.ids import known_ids
 from towerrec.data.labels import Column, Implicit, Label, Liked, WatchRatio
+from towerrec.data.sides import write_sides
 from towerrec.data.splits import Split
 from towerrec.data.store import NO_TIMESTAMP, InteractionStore
 from towerrec.data.streamed_facts import StoreFacts, refuse_features
@@ -103,6 +104,7 @@ def _build(
     counts = cleaned.counts | ({"rows outside the split": found.outside} if found.outside else {})
     del cleaned
     user_ids, item_ids = known_ids(USER_ID, found.user_ids, users), known_ids(ITEM_ID, found.item_ids, items)
+    write_sides(store.parent, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
     clock.stage("split, label")
     rows = write_columns(found, store, user_ids=user_ids, item_ids=item_ids, values=work / "values")
     check_positives_of(rows, label.positive)
