@@ -20,6 +20,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from towerrec.config_eval import EvalConfig, FactsConfig, check_slices
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
 from towerrec.config_types import check_types, closest
 from towerrec.sweeping import BASIC_LAUNCHER
@@ -61,32 +62,6 @@ class LoaderConfig:
     target_share: float = 0.5
     resident: bool | None = None
     buffer_rows: int | None = None
-
-
-@dataclass
-class EvalConfig:
-    """How lists are judged.
-
-    Args:
-        split: The rows that are judged: `test` or `val`.
-        ks: Cut-offs of the ranking metrics.
-        candidates: `catalogue` (all items not seen), `held_out` (of those the items in anybody's rows of that split),
-            `observed` (the user's own rows of that split) or a file of item ids; null: as the split recommends.
-        positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
-        exclude_val: Whether lists of test users leave out their validation items too, as they do their training items.
-        baselines: Lists judged beside the model.
-        num_resamples: Bootstrap resamples of users behind each 95 % interval.
-        num_examples: Users shown in the report.
-    """
-
-    split: str = "test"
-    ks: list[int] = field(default_factory=lambda: [10, 20, 50, 100])
-    candidates: str | None = None
-    positive: str | None = None
-    exclude_val: bool = True
-    baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
-    num_resamples: int = 1000
-    num_examples: int = 3
 
 
 @dataclass
@@ -277,6 +252,9 @@ def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     for key in ("candidates", "positive", "ks"):
         if f"eval.{key}" not in spoken:
             setattr(config.eval, key, getattr(trained.eval, key))
+    for key in (f.name for f in fields(FactsConfig)):
+        if f"eval.facts.{key}" not in spoken:
+            setattr(config.eval.facts, key, getattr(trained.eval.facts, key))
     if "seed" not in spoken:
         config.seed = trained.seed
     return config
@@ -377,6 +355,7 @@ def _check_eval(config: EvalConfig) -> None:
         raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
     if config.num_resamples < 1:
         raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
+    check_slices(config)
 
 
 def _at_least_one(name: str, value: int) -> None:

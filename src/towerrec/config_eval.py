@@ -1,0 +1,108 @@
+"""How lists are judged, as a config says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from towerrec.config_types import closest
+
+USER_SLICES = ("activity", "new_users", "history", "relevant")
+ITEM_SLICES = ("cold_items", "popularity", "duration", "age", "tags")
+SLICED = ("ndcg", "recall", "hit_rate", "precision", "map", "mrr")
+
+
+@dataclass
+class FactsConfig:
+    """Columns of the item table behind figures beyond accuracy and slices.
+
+    Args:
+        duration: How long an item is, in any unit; null: `duration_ms`.
+        date: Since when there is an item; null: the first column of dates.
+        tags: What an item is about, lists or categories; null: every list, and categories whose name speaks of tags,
+            categories, genres or topics; []: none.
+    """
+
+    duration: str | None = None
+    date: str | None = None
+    tags: list[str] | None = None
+
+
+@dataclass
+class SlicesConfig:
+    """For whom and for what the figures are taken apart.
+
+    Args:
+        k: Cut of all figures of the slices; null: that of the first figure of the report.
+        metrics: Ranking metrics of the groups of users.
+        users: Groups of users by `activity` (training rows), `new_users` (without any), `history` (training positives)
+            and `relevant` (relevant items).
+        user_columns: Columns of the user table whose values are groups too.
+        items: Groups of items: `cold_items` (without a training row), `popularity` (training positives), `duration`,
+            `age` and `tags` (one slice per column of `eval.facts.tags`).
+        quantiles: Groups of equal size that a number is cut into.
+        popularity_quantiles: The same for the popularity of items.
+        max_groups: Largest values of a column that are groups of their own; the others are one together.
+    """
+
+    k: int | None = None
+    metrics: list[str] = field(default_factory=lambda: ["ndcg", "recall", "hit_rate"])
+    users: list[str] = field(default_factory=lambda: list(USER_SLICES))
+    user_columns: list[str] = field(default_factory=list)
+    items: list[str] = field(default_factory=lambda: list(ITEM_SLICES))
+    quantiles: int = 5
+    popularity_quantiles: int = 10
+    max_groups: int = 12
+
+
+@dataclass
+class EvalConfig:
+    """How lists are judged.
+
+    Args:
+        split: The rows that are judged: `test` or `val`.
+        ks: Cut-offs of the ranking metrics.
+        candidates: `catalogue` (all items not seen), `held_out` (of those the items in anybody's rows of that split),
+            `observed` (the user's own rows of that split) or a file of item ids; null: as the split recommends.
+        positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
+        exclude_val: Whether lists of test users leave out their validation items too, as they do their training items.
+        baselines: Lists judged beside the model.
+        num_resamples: Bootstrap resamples of users behind each 95 % interval.
+        num_examples: Users shown in the report.
+        facts: Columns of the item table behind figures beyond accuracy.
+        slices: For whom and for what the figures are taken apart.
+    """
+
+    split: str = "test"
+    ks: list[int] = field(default_factory=lambda: [10, 20, 50, 100])
+    candidates: str | None = None
+    positive: str | None = None
+    exclude_val: bool = True
+    baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
+    num_resamples: int = 1000
+    num_examples: int = 3
+    facts: FactsConfig = field(default_factory=FactsConfig)
+    slices: SlicesConfig = field(default_factory=SlicesConfig)
+
+
+def check_slices(config: EvalConfig) -> None:
+    """Refuse slices that are not known, or a cut that is not judged.
+
+    Raises:
+        ValueError: Naming the key and the rule.
+    """
+    slices = config.slices
+    for key, given, known in (
+        ("metrics", slices.metrics, SLICED),
+        ("users", slices.users, USER_SLICES),
+        ("items", slices.items, ITEM_SLICES),
+    ):
+        for word in given:
+            if word not in known:
+                raise ValueError(f"eval.slices.{key}: {word!r} is not known{closest(word, list(known))}")
+    for key, value in (("quantiles", slices.quantiles), ("popularity_quantiles", slices.popularity_quantiles)):
+        if value < 2:
+            raise ValueError(f"eval.slices.{key} must be at least 2, got {value}")
+    if slices.max_groups < 1:
+        raise ValueError(f"eval.slices.max_groups must be at least 1, got {slices.max_groups}")
+    if slices.k is not None and slices.k not in config.ks:
+        raise ValueError(f"eval.slices.k={slices.k} must be one of eval.ks={config.ks}")
