@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec.config_eval import EvalConfig, FactsConfig, check_slices
+from towerrec.config_eval import CORRECTIONS, EvalConfig, FactsConfig, check_slices
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
 from towerrec.config_types import check_types, closest
 from towerrec.sweeping import BASIC_LAUNCHER
@@ -66,7 +66,12 @@ class LoaderConfig:
 
 @dataclass
 class DataTaskConfig:
-    """What every task that reads a log needs."""
+    """What every task that reads a log needs.
+
+    Args:
+        audit: What follows from a leak that the audit finds (`towerrec.auditing`): `fail`, `warn`, or `off`: no audit.
+        progress: `auto`: bars on a terminal; `bar`: bars everywhere; `off`: none.
+    """
 
     data: dict[str, Any] = field(default_factory=dict)
     cleaning: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +81,8 @@ class DataTaskConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
     seed: int = 0
+    audit: str = "fail"
+    progress: str = "auto"
 
 
 @dataclass
@@ -120,6 +127,7 @@ class RecommendConfig:
         precision: `float32`, or `bfloat16` for accelerators: rough scores first, then float32, with the same lists.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         prior: Freshness at retrieval.
+        progress: `auto`: bars on a terminal; `bar`: bars everywhere; `off`: none.
     """
 
     run: str | None = None
@@ -138,6 +146,7 @@ class RecommendConfig:
     device: str = "auto"
     prior: PriorConfig = field(default_factory=PriorConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    progress: str = "auto"
 
 
 @dataclass
@@ -355,6 +364,7 @@ def _check_eval(config: EvalConfig) -> None:
         raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
     if config.num_resamples < 1:
         raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
+    _one_of("eval.correction", config.correction, CORRECTIONS)
     check_slices(config)
 
 

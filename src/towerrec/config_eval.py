@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from towerrec.config_types import closest
 
+CORRECTIONS = ("holm", "benjamini_hochberg", "none")
 USER_SLICES = ("activity", "new_users", "history", "relevant")
 ITEM_SLICES = ("cold_items", "popularity", "duration", "age", "tags")
 SLICED = ("ndcg", "recall", "hit_rate", "precision", "map", "mrr")
@@ -66,7 +67,9 @@ class EvalConfig:
         positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
         exclude_val: Whether lists of test users leave out their validation items too, as they do their training items.
         baselines: Lists judged beside the model.
-        num_resamples: Bootstrap resamples of users behind each 95 % interval.
+        num_resamples: Bootstrap resamples of users behind each 95 % interval, and random flips behind each p-value.
+        correction: How p-values are corrected for the number of systems compared: `holm`, `benjamini_hochberg`, `none`
+            (`report.correction`).
         num_examples: Users shown in the report.
         facts: Columns of the item table behind figures beyond accuracy.
         slices: For whom and for what the figures are taken apart.
@@ -78,7 +81,8 @@ class EvalConfig:
     positive: str | None = None
     exclude_val: bool = True
     baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
-    num_resamples: int = 1000
+    num_resamples: int = 10_000
+    correction: str = "holm"
     num_examples: int = 3
     facts: FactsConfig = field(default_factory=FactsConfig)
     slices: SlicesConfig = field(default_factory=SlicesConfig)

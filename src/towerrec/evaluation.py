@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from towerrec import progress
 from towerrec.baselines.popularity import best_list_in_hindsight
 from towerrec.baselines.registry import HINDSIGHT, Baseline, baseline, why_not
 from towerrec.baselines.rows import TrainRows
@@ -27,9 +28,11 @@ from towerrec.metrics.functional import mae, ordered_pairs, rmse
 from towerrec.positive import positive_mask
 from towerrec.protocol import Protocol
 from towerrec.ragged import TopN, UserItems
+from towerrec.report.beyond import Beyond
 from towerrec.report.bootstrap import intervals
 from towerrec.report.dial import Curve
 from towerrec.report.judge import Judged, Summary, judge_system
+from towerrec.report.paired import against_the_first, paired_table
 from towerrec.retrieval.search import Scorer, top_n_by
 
 Lists = Callable[[], TopN]
@@ -45,11 +48,20 @@ PAIRED_ROWS = 1_000_000
 class Evaluation:
     """What one judgement found: every system, the rules, and, where the model predicts values, how well.
 
-    `prior` says which freshness moved the lists (empty: none), `curve` what other values of its dial would give.
+    `paired` compares the first with each of the others (`report.paired.paired_table`; None: it stands alone),
+    `lists` are those of every system (item rows [B, K]), `slices` what they are worth to groups of users and for groups
+    of items (`report.slices.SCHEMA`), `slices_left_out` the slices that say nothing here, `beyond` what figures beyond
+    accuracy read, `prior` says which freshness moved the lists (empty: none), `curve` what other values of its dial
+    would give.
     """
 
     protocol: Protocol
     systems: list[Judged]
+    paired: pl.DataFrame | None = None
+    lists: dict[str, Tensor] = field(default_factory=dict)
+    beyond: Beyond | None = None
+    slices: pl.DataFrame | None = None
+    slices_left_out: dict[str, str] = field(default_factory=dict)
     values: Summary = field(default_factory=dict)
     baseline_values: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
@@ -74,6 +86,8 @@ class Evaluation:
             "baselines": {s.name: s.summary for s in self.systems[1:]},
             "baseline_values": self.baseline_values,
             "left_out": self.left_out,
+            "beyond": {} if self.beyond is None else self.beyond.to_dict(),
+            "slices_left_out": self.slices_left_out,
             "prior": self.prior,
         }
 
@@ -84,8 +98,10 @@ def evaluate_lists(
     systems: Mapping[str, Lists],
     *,
     baselines: list[str],
+    correction: str,
     num_resamples: int,
     seed: int,
+    beyond: Beyond | None = None,
 ) -> Evaluation:
     """Judge the given systems, then the baselines and the best single list in hindsight, all by the same rules."""
     judged: list[Judged] = []
@@ -101,11 +117,14 @@ def evaluate_lists(
             everyone[name] = _lists_of(chosen.fit(rows), protocol)
     per_user = protocol.allowed if isinstance(protocol.allowed, UserItems) else None
     everyone[HINDSIGHT] = _lists_of(best_list_in_hindsight(protocol.relevant, candidates=per_user), protocol)
-    for name, lists in everyone.items():
+    shown: dict[str, Tensor] = {}
+    for name, make in progress.named(everyone.items(), "judging", len(everyone)):
+        lists = make()
+        shown[name] = lists.items
         judged.append(
             judge_system(
                 name,
-                lists(),
+                lists,
                 protocol.relevant,
                 protocol.users,
                 protocol.ks,
@@ -114,9 +133,27 @@ def evaluate_lists(
                 num_resamples=num_resamples,
                 seed=seed,
                 bound=name == HINDSIGHT,
+                beyond=beyond,
             )
         )
-    return Evaluation(protocol, judged, left_out=left_out)
+    left_out += _keep_common(judged)
+    tables = {system.name: system.per_user for system in judged}
+    pairs = against_the_first(list(tables))
+    paired = paired_table(tables, pairs, correction=correction, num_resamples=num_resamples, seed=seed)
+    return Evaluation(protocol, judged, paired, lists=shown, beyond=beyond, left_out=left_out)
+
+
+def _keep_common(judged: list[Judged]) -> list[str]:
+    """Take out of all summaries what some system has no figure of, so that one table holds them; returns why."""
+    names = dict.fromkeys(name for system in judged for name in system.summary)
+    reasons = []
+    for name in names:
+        without = [system.name for system in judged if name not in system.summary]
+        if without:
+            reasons.append(f"{name}: no list of {without[0]} has such a figure")
+            for system in judged:
+                system.summary.pop(name, None)
+    return reasons
 
 
 def baseline_lists(chosen: Baseline, prepared: Prepared, protocol: Protocol) -> TopN:
@@ -222,13 +259,24 @@ def constant_predictions(prepared: Prepared, actual_R: Tensor) -> dict[str, dict
 
 
 def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl.DataFrame | None = None) -> None:
-    """Write `metrics.json`, `comparison.json`, `per_user.parquet` and, where there are such, `predictions.parquet` and
+    """Write `metrics.json`, `comparison.json`, `per_user.parquet` and, where there are such, `per_user_others.parquet`
+    (the same of baselines and bound, named in `system`), `paired.parquet`, `slices.parquet`, `predictions.parquet` and
     `curve.json`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "metrics.json", evaluation.metrics)
     write_json(directory / "comparison.json", evaluation.to_dict())
     with whole_file(directory / "per_user.parquet") as path:
         evaluation.judged.per_user.write_parquet(path)
+    others = [s.per_user.select(pl.lit(s.name).alias("system"), pl.all()) for s in evaluation.systems[1:]]
+    if others:
+        with whole_file(directory / "per_user_others.parquet") as path:
+            pl.concat(others, how="diagonal").write_parquet(path)
+    if evaluation.paired is not None:
+        with whole_file(directory / "paired.parquet") as path:
+            evaluation.paired.write_parquet(path)
+    if evaluation.slices is not None:
+        with whole_file(directory / "slices.parquet") as path:
+            evaluation.slices.write_parquet(path)
     if evaluation.curve is not None:
         write_json(directory / "curve.json", evaluation.curve.to_dict())
     if predictions is not None:

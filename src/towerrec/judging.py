@@ -27,6 +27,7 @@ from towerrec.evaluation import (
     predictions_table,
     write_evaluation,
 )
+from towerrec.item_facts import facts_beyond
 from towerrec.nn.losses import predicted_label
 from towerrec.nn.peers import ALONE, Peers
 from towerrec.presenting import present
@@ -36,6 +37,7 @@ from towerrec.recommending import moment
 from towerrec.report.lists import read_lists
 from towerrec.run_directory import VALIDATED, RunDirectory
 from towerrec.scoring import TowerScores, torch_device
+from towerrec.slicing import check_columns, sliced
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,8 @@ def judge_run(
     dial = prior or PriorCurveConfig()
     scores = trained.scores if dial.weight == 0 else freshness.dialled(trained.scores, dial, catalogue_of(prepared))
     lists = freshness.lists_of(scores, rules)
-    found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed)
+    directions_ID = trained.scores.directions()
+    found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed, directions_ID=directions_ID)
     if dial.weight != 0:
         found.prior = {"weight": dial.weight, "of": dial.of, "half_life_days": dial.half_life_days}
     if dial.curve:
@@ -174,17 +177,31 @@ def judge_other(
 
 
 def judged_lists(
-    config: EvalConfig, prepared: Prepared, rules: Protocol, name: str, lists: TopN, *, seed: int
+    config: EvalConfig,
+    prepared: Prepared,
+    rules: Protocol,
+    name: str,
+    lists: TopN,
+    *,
+    seed: int,
+    directions_ID: Tensor | None = None,
 ) -> Evaluation:
-    """One system's lists beside the configured baselines."""
-    return evaluate_lists(
+    """One system's lists beside the configured baselines, taken apart by groups of users and items.
+
+    `directions_ID` are the item vectors of a judged model.
+    """
+    found = evaluate_lists(
         prepared,
         rules,
         {name: lambda: lists},
         baselines=list(config.baselines),
+        correction=config.correction,
         num_resamples=config.num_resamples,
         seed=seed,
+        beyond=facts_beyond(prepared, rules, config.facts, directions_ID=directions_ID),
     )
+    found.slices, found.slices_left_out = sliced(config, prepared, rules, found.systems, found.lists, seed=seed)
+    return found
 
 
 def rules_of(config: EvalConfig, prepared: Prepared, on: str) -> Protocol:
@@ -203,8 +220,9 @@ def check_rules(config: EvalConfig, prepared: Prepared) -> None:
     """Find out before training whether the held-out rows can be judged as the config says.
 
     Raises:
-        ValueError: If a cut-off, a baseline, the candidates or the rule of a positive do not fit the log.
+        ValueError: If a cut-off, a baseline, a column, the candidates or the rule of a positive do not fit the log.
     """
+    check_columns(config, prepared)
     for name in config.baselines:
         registry.baseline(name, seed=0)
     for on in ("val", "test"):

@@ -36,12 +36,11 @@ def present(
     sentences = interpret(
         found.systems,
         num_candidates=found.protocol.num_candidates,
+        paired=found.paired,
         dropped=found.protocol.dropped,
         # A probability that never errs by much in the mean is no better for it: 0 for every row does that too.
         values={n: v for n, v in found.values.items() if n != "mae"} if prepared.binary else found.values,
         constant_values=found.baseline_values,
-        num_resamples=config.num_resamples,
-        seed=seed,
     )
     rules = found.protocol
     log.info(f"\n{rules.on}: {len(rules.users):,} users, candidates {rules.candidates}, relevant {rules.positive}")

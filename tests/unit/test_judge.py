@@ -9,9 +9,10 @@ import torch
 
 from towerrec.metrics.functional import hits_of, ndcg_at_k
 from towerrec.ragged import TopN, UserItems
-from towerrec.report.bootstrap import intervals, paired_difference, resampled_means
+from towerrec.report.bootstrap import intervals, resampled_means
 from towerrec.report.judge import judge, judged_users, summarise
 from towerrec.report.lists import read_lists
+from towerrec.report.paired import paired_difference
 
 NUM_USERS, NUM_ITEMS = 40, 30
 USER_IDS = pl.Series("user_id", [f"u{i:02d}" for i in range(NUM_USERS)])

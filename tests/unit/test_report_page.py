@@ -11,6 +11,7 @@ from towerrec.report.charts import curve_chart, interval_chart
 from towerrec.report.html import Example, Item, page
 from towerrec.report.interpret import interpret, main_metric
 from towerrec.report.judge import Judged, judge_system
+from towerrec.report.paired import against_the_first, paired_table
 from towerrec.report.text import comparison
 
 NUM_USERS, NUM_ITEMS = 300, 40
@@ -50,7 +51,10 @@ def systems(model: str, *, bound_hits: int = 2) -> list[Judged]:
 
 
 def words(model: str, **more) -> str:
-    return " ".join(interpret(systems(model), num_candidates=NUM_ITEMS, num_resamples=100, **more))
+    judged = systems(model)
+    tables = {system.name: system.per_user for system in judged}
+    paired = paired_table(tables, against_the_first(list(tables)), num_resamples=100)
+    return " ".join(interpret(judged, num_candidates=NUM_ITEMS, paired=paired, **more))
 
 
 def test_a_model_with_taste_is_said_to_pass_the_best_single_list():

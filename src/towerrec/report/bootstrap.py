@@ -1,95 +1,133 @@
 """Intervals of means over users, by resampling the users (Efron 1979, percentile interval).
 
-Shape letters: R resamples, U users, M metrics.
+Users are drawn with replacement, as many as there are; all figures of all systems are averaged over the same draws.
+
+Shape letters: R resamples, U users, M figures, S runs of one setting.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
-Floats = npt.NDArray[np.float64]
+from towerrec.report.per_user import Floats
 
 LOW, HIGH = 2.5, 97.5
 """Percentiles of a 95 % interval."""
 
-_DRAWS_AT_ONCE = 1 << 22
+_DRAWS_AT_ONCE = 1 << 21
+# Draws kept for the next system that is judged on as many users, one byte each: 10,000 resamples of 26,000 users.
+_DRAWS_KEPT = 1 << 28
 
 
 def resampled_means(values_UM: Floats, *, num_resamples: int, seed: int) -> Floats:
-    """Means [R, M] over users drawn with replacement, as many as there are; equal seeds draw equal users."""
-    num_users = values_UM.shape[0]
-    if num_users == 0:
-        raise ValueError("there is no user to resample: no user has a relevant item")
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
-    generator = np.random.default_rng(seed)
-    at_once = max(1, _DRAWS_AT_ONCE // num_users)
-    means = []
-    for start in range(0, num_resamples, at_once):
-        size = min(at_once, num_resamples - start)
-        drawn = generator.integers(0, num_users, (size, num_users)) + np.arange(size)[:, None] * num_users
-        weight_RU = np.bincount(drawn.ravel(), minlength=size * num_users).reshape(size, num_users)
-        means.append(weight_RU.astype(np.float64) @ values_UM / num_users)
-    return np.concatenate(means)
+    """Means [R, M] over users drawn with replacement, as many as there are; equal seeds draw equal users.
+
+    A figure that a user lacks (NaN) counts in no mean; a mean over no user at all is NaN.
+
+    Raises:
+        ValueError: If there is no user or fewer than one resample.
+    """
+    sums_RM, counts_RM = _resampled_sums(values_UM, num_resamples=num_resamples, seed=seed)
+    return _ratio(sums_RM, counts_RM)
 
 
 def intervals(values_UM: Floats, *, num_resamples: int, seed: int) -> Floats:
     """Lower and upper ends of the 95 % intervals of the M means, [2, M]."""
-    means_RM = resampled_means(values_UM, num_resamples=num_resamples, seed=seed)
-    ends: Floats = np.percentile(means_RM, [LOW, HIGH], axis=0)
+    return ends_of(resampled_means(values_UM, num_resamples=num_resamples, seed=seed))
+
+
+def ends_of(means_RM: Floats) -> Floats:
+    """The 2.5th and 97.5th percentile of resampled figures, [2, M]; resamples without a figure (NaN) are left out."""
+    percentile = np.nanpercentile if np.isnan(means_RM).any() else np.percentile
+    ends: Floats = percentile(means_RM, [LOW, HIGH], axis=0)
     return ends
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A metric of one system minus that of another, over the users both were judged on.
+def resampled_means_of_runs(
+    values_SUM: Floats, *, num_resamples: int, seed: int, repeats: Sequence[str] = ()
+) -> Floats:
+    """Means [R, M] where both the users and the runs (seeds, windows) are drawn: what another training would find.
 
-    `wins` and `losses` are the shares of users for whom the first is better or worse.
-    """
+    Rows and columns of the table runs x users are drawn independently and a cell counts as often as its run and its
+    user together (Owen, «The pigeonhole bootstrap», Annals of Applied Statistics 2007). Of S runs S - 1 are drawn:
+    then the variance that the runs add is s² / S, as it should be, also for the three or five that there usually are
+    (Rao and Wu, JASA 1988). Cells that are missing (NaN: a user who was not judged in that run) count nowhere.
 
-    mean: float
-    low: float
-    high: float
-    wins: float
-    losses: float
-    users: int
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the 95 % interval leaves out 0."""
-        return self.low > 0 or self.high < 0
-
-    def to_dict(self) -> dict[str, Any]:
-        return dict(self.__dict__)
-
-
-def paired_difference(
-    first: pl.DataFrame, second: pl.DataFrame, metric: str, *, num_resamples: int = 1000, seed: int = 0
-) -> Difference:
-    """Compare two per-user tables on one metric, user by user: far sharper than comparing their two intervals.
+    Args:
+        values_SUM: Figures of every run; two runs at least.
+        num_resamples: R.
+        seed: Of the draws; users are drawn as `resampled_means` does.
+        repeats: What tells the runs apart (`seed=1`). Settings with the same repeats draw the same runs, so that their
+            difference is taken run by run.
 
     Raises:
-        ValueError: If a table lacks the metric or the two share no user.
+        ValueError: If there are fewer than two runs, no user or fewer than one resample.
     """
-    key = "user_id" if "user_id" in first.columns and "user_id" in second.columns else "user_idx"
-    for table in (first, second):
-        if metric not in table.columns:
-            raise ValueError(f"the per-user table has no {metric!r}; it has {', '.join(table.columns)}")
-    both = first.select(key, a=metric).join(second.select(key, b=metric), on=key, maintain_order="left")
-    if both.height == 0:
-        raise ValueError("the two systems were judged on different users: there is nothing to compare")
-    difference_U = (both["a"] - both["b"]).to_numpy().astype(np.float64)
-    low, high = intervals(difference_U[:, None], num_resamples=num_resamples, seed=seed)[:, 0]
-    return Difference(
-        mean=float(difference_U.mean()),
-        low=float(low),
-        high=float(high),
-        wins=float((difference_U > 0).mean()),
-        losses=float((difference_U < 0).mean()),
-        users=both.height,
-    )
+    num_runs, num_users, num_figures = values_SUM.shape
+    if num_runs < 2:
+        raise ValueError("runs can only be drawn where there are two or more: repeat the setting with other seeds")
+    flat_US = values_SUM.transpose(1, 0, 2).reshape(num_users, num_runs * num_figures)
+    sums_RS, counts_RS = _resampled_sums(flat_US, num_resamples=num_resamples, seed=seed)
+    generator = np.random.default_rng([seed, zlib.crc32("\n".join(repeats).encode())])
+    drawn_RS = generator.multinomial(num_runs - 1, np.full(num_runs, 1 / num_runs), num_resamples)
+
+    def over_runs(table_RS: Floats) -> Floats:
+        return np.einsum("rs,rsm->rm", drawn_RS, table_RS.reshape(num_resamples, num_runs, num_figures))
+
+    return _ratio(over_runs(sums_RS), over_runs(np.broadcast_to(counts_RS, sums_RS.shape)))
+
+
+def draws(num_users: int, *, num_resamples: int, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
+    """How often every user is drawn in every resample, in pieces [r, U] that together have R rows.
+
+    Raises:
+        ValueError: If there is no user or fewer than one resample.
+    """
+    if num_users == 0:
+        raise ValueError("there is no user to resample: no user has a relevant item")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1, got {num_resamples}")
+    keep = num_users * num_resamples <= _DRAWS_KEPT
+    return iter(_kept(num_users, num_resamples, seed)) if keep else _fresh(num_users, num_resamples, seed)
+
+
+@lru_cache(maxsize=1)
+def _kept(num_users: int, num_resamples: int, seed: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    return tuple(_fresh(num_users, num_resamples, seed))
+
+
+def _fresh(num_users: int, num_resamples: int, seed: int) -> Iterator[npt.NDArray[np.uint8]]:
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // num_users)
+    for start in range(0, num_resamples, at_once):
+        size = min(at_once, num_resamples - start)
+        drawn = generator.integers(0, num_users, (size, num_users), dtype=np.uint32).astype(np.int64)
+        drawn += np.arange(size)[:, None] * num_users
+        counts = np.bincount(drawn.ravel(), minlength=size * num_users)
+        # No user of more than 255 is ever drawn more than 255 times.
+        yield counts.astype(np.uint8).reshape(size, num_users)
+
+
+def _resampled_sums(values_UM: Floats, *, num_resamples: int, seed: int) -> tuple[Floats, Floats]:
+    """Sums [R, M] and the numbers of values in them, [R, M] or, where none is missing, [1, 1]."""
+    present_UM = ~np.isnan(values_UM)
+    whole = bool(present_UM.all())
+    filled_UM = values_UM if whole else np.where(present_UM, values_UM, 0.0)
+    sums, counts = [], []
+    for weight_rU in draws(len(values_UM), num_resamples=num_resamples, seed=seed):
+        weight_rU = weight_rU.astype(np.float64)
+        sums.append(weight_rU @ filled_UM)
+        if not whole:
+            counts.append(weight_rU @ present_UM)
+    return np.concatenate(sums), np.full((1, 1), float(len(values_UM))) if whole else np.concatenate(counts)
+
+
+def _ratio(sums: Floats, counts: Floats) -> Floats:
+    with np.errstate(invalid="ignore"):  # 0 / 0: no user with a value was drawn
+        means: Floats = sums / counts
+    return means

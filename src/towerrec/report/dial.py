@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from towerrec.report.bootstrap import paired_difference
 from towerrec.report.charts import dial_chart
+from towerrec.report.paired import difference, paired_table
 from towerrec.report.text import aligned
 
 
@@ -80,7 +80,7 @@ def curve_text(curve: Curve) -> str:
 
 
 def curve_sentence(curve: Curve, *, num_resamples: int, seed: int) -> str:
-    """What the curve says, with the best value compared to 0 user by user."""
+    """What the curve says, with all values compared to 0 user by user."""
     metric = f"ndcg@{curve.k}"
     off = next(point for point in curve.points if point.weight == 0)
     # Of equal values the one closest to doing nothing.
@@ -89,11 +89,15 @@ def curve_sentence(curve: Curve, *, num_resamples: int, seed: int) -> str:
     if best.weight == 0:
         verdict = f"no value tried beats 0 (NDCG@{curve.k} {off.mean(metric):.4f})"
     else:
-        gap = paired_difference(best.per_user, off.per_user, metric, num_resamples=num_resamples, seed=seed)
+        tables = {str(place): point.per_user for place, point in enumerate(curve.points)}
+        at_best, at_off = (str(curve.points.index(point)) for point in (best, off))
+        tried = [(place, at_off) for place in tables if place != at_off]
+        table = paired_table(tables, tried, [metric], num_resamples=num_resamples, seed=seed)
+        gap = difference(table, at_best, at_off, metric)
         certain = "more than chance" if gap.is_clear else "which could be chance"
         verdict = (
             f"{best.weight:g} is the best value tried: NDCG@{curve.k} {best.mean(metric):.4f} beside "
-            f"{off.mean(metric):.4f} at 0, {certain} (difference {gap.mean:+.4f}, {gap.low:+.4f} to {gap.high:+.4f}), "
+            f"{off.mean(metric):.4f} at 0, {certain} ({gap.words}), "
             f"while the lists show {best.coverage:.1%} of the candidates beside {off.coverage:.1%}"
         )
     last = curve.points[-1]

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from towerrec.report.bootstrap import Difference, paired_difference
 from towerrec.report.judge import NUM_RELEVANT, Judged, Summary
+from towerrec.report.paired import Difference, difference
 
 
 def main_metric(summary: Summary) -> str:
@@ -23,28 +23,27 @@ def interpret(
     systems: Sequence[Judged],
     *,
     num_candidates: int,
+    paired: pl.DataFrame | None = None,
     dropped: int = 0,
     values: Summary | None = None,
     constant_values: Mapping[str, Mapping[str, float]] | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
 ) -> list[str]:
     """Sentences about the first system, beside the others.
 
     Args:
         systems: The judged system first, then baselines and bounds.
         num_candidates: Items that could be listed for somebody.
+        paired: The first beside each of the others (`paired.paired_table`); None where it stands alone.
         dropped: Relevant items that no list may hold.
         values: RMSE, MAE and XAUC of predicted values, where the system predicts any.
         constant_values: The same of constant predictions, by name (`train mean`, `train median`).
-        num_resamples: Bootstrap resamples of the paired comparisons.
-        seed: Seed of the resamples.
     """
     judged, others = systems[0], systems[1:]
     metric = main_metric(judged.summary)
 
     def against(other: Judged) -> Difference:
-        return paired_difference(judged.per_user, other.per_user, metric, num_resamples=num_resamples, seed=seed)
+        assert paired is not None, "systems that stand beside the first are compared with it"
+        return difference(paired, judged.name, other.name, metric)
 
     sentences = [_own_figure(judged, metric)]
     rivals = [s for s in others if not s.bound and s.name != "random"]
@@ -87,23 +86,22 @@ def _beside(judged: Judged, other: Judged, metric: str, gap: Difference) -> str:
     certain = "which is more than chance" if gap.is_clear else "which could be chance"
     return (
         f"It is {verdict} than {other.name}, the strongest baseline of those shown ({base:.4f}), by "
-        f"{abs(gap.mean):.4f}{share}, {certain}: compared user by user, the interval of the difference is "
-        f"{gap.low:+.4f} to {gap.high:+.4f}, with {_percent(gap.wins)} of the users better off and "
-        f"{_percent(gap.losses)} worse."
+        f"{abs(gap.mean):.4f}{share}, {certain} when compared user by user ({gap.words}), with "
+        f"{_percent(gap.wins)} of the users better off and {_percent(gap.losses)} worse."
     )
 
 
 def _taste(judged: Judged, bound: Judged, metric: str, gap: Difference) -> str:
     start = f"The best single list for everybody, known only in hindsight, reaches {_figure(bound, metric)}"
-    between = f"difference {gap.mean:+.4f}, {gap.low:+.4f} to {gap.high:+.4f}"
-    if gap.low > 0:
-        return f"{start}; {judged.name} passes it ({between}), so it knows something about users, not only about items."
-    if gap.high < 0:
-        return (
-            f"{start}; {judged.name} stays below it ({between}), so these lists give no proof of personal taste: "
-            "knowing the items better alone would explain such a figure."
-        )
-    return f"{start}; {judged.name} cannot be told from it ({between}): taste is neither shown nor ruled out."
+    name, between = judged.name, gap.words
+    if not gap.is_clear:
+        return f"{start}; {name} cannot be told from it ({between}): taste is neither shown nor ruled out."
+    if gap.mean > 0:
+        return f"{start}; {name} passes it ({between}), so it knows something about users, not only about items."
+    return (
+        f"{start}; {name} stays below it ({between}), so these lists give no proof of personal taste: "
+        "knowing the items better alone would explain such a figure."
+    )
 
 
 def _variety(judged: Judged, metric: str, num_candidates: int) -> str:

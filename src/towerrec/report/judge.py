@@ -14,13 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from towerrec.metrics.functional import coverage_at_k, hits_of, ranking_metrics
 from towerrec.ragged import TopN, UserItems
+from towerrec.report.beyond import Beyond
 from towerrec.report.bootstrap import intervals
+from towerrec.report.per_user import figures, values_of
 
 Summary = dict[str, dict[str, Any]]
 """`{"ndcg@20": {"mean": .., "low": .., "high": .., "users": ..}, ...}`; coverage has no interval (None)."""
@@ -87,26 +90,29 @@ def summarise(
     *,
     lists: TopN | None = None,
     num_items: int | None = None,
-    num_resamples: int = 1000,
+    num_resamples: int = 10_000,
     seed: int = 0,
 ) -> Summary:
-    """Mean over users and 95 % bootstrap interval of every metric; with `lists` and `num_items` coverage too.
+    """Mean over users and 95 % bootstrap interval of every figure; with `lists` and `num_items` coverage too.
+
+    A mean is over the users that have the figure (null and NaN are none); a figure that no user has is left out.
 
     Raises:
         ValueError: If no user was judged.
     """
-    names = [name for name in per_user.columns if "@" in name]
     if per_user.height == 0:
         raise ValueError("no user has a relevant item that may be listed: check split, label and eval.positive")
-    values_UM = per_user.select(names).to_numpy()
+    names = [name for name in figures(per_user) if not np.isnan(values_of(per_user, [name])).all()]
+    values_UM = values_of(per_user, names)
     low_M, high_M = intervals(values_UM, num_resamples=num_resamples, seed=seed)
+    mean_M, users_M = np.nanmean(values_UM, axis=0), (~np.isnan(values_UM)).sum(0)
     summary: Summary = {
-        name: {"mean": float(mean), "low": float(low), "high": float(high), "users": per_user.height}
-        for name, mean, low, high in zip(names, values_UM.mean(0), low_M, high_M, strict=True)
+        name: {"mean": float(mean), "low": float(low), "high": float(high), "users": int(users)}
+        for name, mean, low, high, users in zip(names, mean_M, low_M, high_M, users_M, strict=True)
     }
     if lists is not None:
         assert num_items is not None
-        for k in sorted({int(name.split("@")[1]) for name in names}):
+        for k in sorted({int(name.split("@")[1]) for name in names if "@" in name}):
             mean = float(coverage_at_k(lists.items, num_items, k))
             summary[f"coverage@{k}"] = {"mean": mean, "low": None, "high": None, "users": len(lists)}
     return summary
@@ -124,11 +130,22 @@ def judge_system(
     num_resamples: int = 1000,
     seed: int = 0,
     bound: bool = False,
+    beyond: Beyond | None = None,
 ) -> Judged:
-    """`judge` and `summarise` in one; coverage is a share of `num_candidates`, by default of the whole catalogue."""
+    """`judge` and `summarise` in one; coverage is a share of `num_candidates`, by default of the whole catalogue. With
+    `beyond`, whose users are all judged, the figures beyond accuracy too."""
     per_user = judge(lists, relevant, user_idx_B, ks, user_ids=user_ids)
+    if beyond is not None:
+        assert per_user.height == len(user_idx_B), "users without a relevant item are no judged users"
+        columns = {name: column_B.numpy() for name, column_B in beyond.per_user(lists.items, ks).items()}
+        per_user = per_user.with_columns(pl.Series(name, column, nan_to_null=True) for name, column in columns.items())
     base = relevant.num_items if num_candidates is None else num_candidates
     summary = summarise(per_user, lists=lists, num_items=base, num_resamples=num_resamples, seed=seed)
+    if beyond is not None:
+        found = {f"{name}@{k}": value for k in ks for name, value in beyond.of_all(lists.items, k).items()}
+        summary |= {
+            name: {"mean": value, "low": None, "high": None, "users": len(lists)} for name, value in found.items()
+        }
     return Judged(name, per_user, summary, bound=bound)
 
 
