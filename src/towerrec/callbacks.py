@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -11,11 +10,17 @@ import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from torch import Tensor
 
+from towerrec.progress import shown
+from towerrec.cost import peak_memory_bytes
 from towerrec.schema import Batch
 
 
 class Throughput(Callback):
-    """Logs `train/rows_per_s` every epoch: rows of all processes over the time spent training, validation apart.
+    """Logs every epoch what it cost.
+
+    `speed/rows_per_s`: rows of all processes over the time spent training, validation apart; `speed/step_ms`: that time
+    per step; `speed/validation_s`; `memory/peak_mib`: the largest resident size of this process so far, and on CUDA
+    `memory/device_peak_mib`: the most that its tensors have taken there.
 
     Attributes:
         rows: Rows trained on so far, over all epochs and processes.
@@ -25,9 +30,10 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self.rows = 0
         self.seconds = 0.0
-        self._epoch_rows = 0
-        self._epoch_seconds = 0.0
+        self._epoch_rows = self._epoch_steps = 0
+        self._epoch_seconds = self._validation_seconds = 0.0
         self._since: float | None = None
+        self._validating_since = 0.0
 
     @property
     def rows_per_s(self) -> float:
@@ -35,19 +41,23 @@ class Throughput(Callback):
         return self.rows / self.seconds if self.seconds > 0 else 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_rows, self._epoch_seconds = 0, 0.0
+        self._epoch_rows = self._epoch_steps = 0
+        self._epoch_seconds = self._validation_seconds = 0.0
         self._start()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self._epoch_rows += len(batch)
+        self._epoch_steps += 1
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._stop(pl_module)
+        self._validating_since = time.perf_counter()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking:
+            self._validation_seconds += time.perf_counter() - self._validating_since
             self._start()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -55,7 +65,16 @@ class Throughput(Callback):
         rows = self._epoch_rows * trainer.world_size
         self.rows += rows
         self.seconds += self._epoch_seconds
-        pl_module.log("train/rows_per_s", rows / max(self._epoch_seconds, 1e-9), rank_zero_only=True)
+        figures = {
+            "speed/rows_per_s": rows / max(self._epoch_seconds, 1e-9),
+            "speed/step_ms": 1000 * self._epoch_seconds / max(self._epoch_steps, 1),
+            "memory/peak_mib": peak_memory_bytes() / 2**20,
+        }
+        if self._validation_seconds > 0:
+            figures["speed/validation_s"] = self._validation_seconds
+        if pl_module.device.type == "cuda":
+            figures["memory/device_peak_mib"] = torch.cuda.max_memory_allocated(pl_module.device) / 2**20
+        pl_module.log_dict(figures, rank_zero_only=True)
 
     def _start(self) -> None:
         self._since = time.perf_counter()
@@ -79,7 +98,7 @@ class EpochLines(ProgressBar):
 
     def __init__(self, *, figures: list[str] | None = None) -> None:
         super().__init__()
-        default = ["train/loss", "train/rows_per_s", "val/ndcg@20", "val/recall@100", "val/rmse"]
+        default = ["train/loss", "speed/rows_per_s", "val/ndcg@20", "val/recall@100", "val/rmse"]
         self.figures = default if figures is None else list(figures)
         self._enabled = True
         self._since = 0.0
@@ -110,14 +129,15 @@ def progress(*, kind: str = "auto") -> ProgressBar:
     """A progress bar.
 
     Args:
-        kind: `bar`, `lines`, or `auto`: a bar on a terminal, lines elsewhere.
+        kind: `bar`, `lines`, or `auto`: a bar where bars are shown (on a terminal, see the key `progress`), lines
+            elsewhere.
 
     Raises:
         ValueError: An unknown kind.
     """
     if kind not in ("auto", "bar", "lines"):
         raise ValueError(f"callbacks.progress.kind must be auto, bar or lines, got {kind!r}")
-    bar = sys.stderr.isatty() if kind == "auto" else kind == "bar"
+    bar = shown() if kind == "auto" else kind == "bar"
     return TQDMProgressBar(refresh_rate=10) if bar else EpochLines()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from towerrec import progress
 from towerrec.config import PriorConfig
 from towerrec.data.catalogue import Catalogue, catalogue_of, item_ages
 from towerrec.data.prepare import Prepared
@@ -81,7 +82,9 @@ def lists_of(scores: TowerScores, rules: Protocol) -> TopN:
         vectors_bD = torch.cat([items_ID[:0], *(scores.users(part) for part in users_b.split(4096) if len(part))])
         return top_n(vectors_bD, items_ID, n=max(rules.ks), user_idx_B=users_b, exclude=exclude, allowed=allowed)
 
-    return rules.shared(lists)
+    with progress.bar("ranking", 1) as ranked:
+        ranked.step(f"{len(rules.users):,} users")
+        return rules.shared(lists)
 
 
 def _unit(scores: TowerScores, prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from towerrec import progress
 from towerrec.data.catalogue import Catalogue, with_items
 from towerrec.data.id_files import known_or_refused, read_ids, read_table
 from towerrec.distributed import Job
@@ -107,7 +109,7 @@ def lists(
             vectors_BV[is_new] = new_vectors[user_idx_B[is_new] - num_known]
         return vectors_BV
 
-    yield from recommend(
+    tables = recommend(
         encode,
         ItemIndex.of(scores.items(), asked.candidates),
         rows.to(scores.device),
@@ -119,6 +121,7 @@ def lists(
         memory_mb=memory_mb,
         precision=precision,
     )
+    yield from progress.each(tables, "recommending", math.ceil(len(rows) / batch_users))
 
 
 def write(tables: Iterator[pl.DataFrame], catalogue: Catalogue, path: Path, *, format: str) -> int:

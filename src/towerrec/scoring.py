@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from torch import device as Device
 
-from towerrec import distributed
+from towerrec import distributed, progress
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
 from towerrec.data.store import Rows
-from towerrec.nn.ensemble import Model
+from towerrec.nn.ensemble import Model, members_of
 from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import score
 from towerrec.ragged import UserItems
@@ -98,6 +98,13 @@ class TowerScores:
         vectors_IV = self._vectors(self.moment.item_context(self.tables, self.device), batch=batch)
         return vectors_IV if self._dial_I is None else with_column(vectors_IV, self._dial_I)
 
+    def directions(self) -> Tensor:
+        """What the item tower says of every item, float32 [I, D]: the vectors without what is folded into them (biases,
+        and a column of ones that would make all items alike), those of the members of an ensemble side by side."""
+        members = members_of(self.model)
+        parts = self._vectors(self.moment.item_context(self.tables, self.device)).tensor_split(len(members), dim=1)
+        return torch.cat([v[:, :-2] if m.folds_bias else v for m, v in zip(members, parts, strict=True)], dim=1)
+
     @torch.inference_mode()
     def _vectors(self, context: dict[str, Tensor], *, batch: int = 65536) -> Tensor:
         parts = []
@@ -144,7 +151,7 @@ class TowerScores:
             history_length=self.history_length if self.history is not None else 0,
         )
         parts = []
-        for on_cpu in loader:
+        for on_cpu in progress.each(loader, "predicting rows", len(loader)):
             b = on_cpu.to(self.device)
             user_G, user_B = torch.unique(b.user_idx, return_inverse=True)
             item_G, item_B = torch.unique(b.item_idx, return_inverse=True)

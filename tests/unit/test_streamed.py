@@ -14,6 +14,7 @@ from towerrec.data.prepare import Prepared, prepare
 from towerrec.data.sources.interactions import Interactions
 from towerrec.data.splits import FirstRows, Given, RandomRows, Where
 from towerrec.data.splits_cold import ColdUsers
+from towerrec.data.splits_rolling import Rolling
 from towerrec.data.splits_time import GlobalTime, LeaveLast
 
 FEATURES = {
@@ -34,6 +35,8 @@ SPLITS = {
     "time": GlobalTime(val=0.2, test=0.2),
     "known users": GlobalTime(val=0.2, test=0.2, left_out=0.1, known_users=True),
     "dates": GlobalTime(val="2020-07-03", test="2020-07-04T12:00", timezone="Asia/Shanghai"),
+    "windows": Rolling(window=1, num_windows=3, start=0.4, val=0.2, known_users=True),
+    "window of days": Rolling(start="2020-07-03", days=1, val_days=0.5, train_days=1.0, timezone="Asia/Shanghai"),
     "leave_last": LeaveLast(val=1, test=2),
     "file order": LeaveLast(val=0, test=1, order="file"),
     "where": Where(train="fold < 6", val="fold = 6", test="fold > 6 AND fold < 9"),

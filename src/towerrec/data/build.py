@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from towerrec import progress
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.cleaning import Cleaning, clean, column_by_column
 from towerrec.data.columns import missing_column
@@ -32,6 +33,8 @@ from towerrec.data.tables import Source, Tables
 from towerrec.positive import positive_mask
 from towerrec.schema import ITEM_ID, LABEL, SPLIT, TIMESTAMP_MS, USER_ID
 
+STAGES = ("read, clean, split, label", "index", "features", "store", "report, beyond features and store")
+
 
 def build(
     store: Path,
@@ -44,7 +47,7 @@ def build(
     choice: FeatureChoice,
 ) -> tuple[EncodedTables, dict[str, Any]]:
     """Write the store and return the encoded tables and the data report."""
-    clock = Clock()
+    clock = Clock(STAGES)
     tables = source.read()
     users, items = collected(tables.users), collected(tables.items)
     frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items)
@@ -108,7 +111,7 @@ def _encoded(
     """The encoded tables, the features left out, and `recent_rows`."""
     before = first_unseen_day(log, tables.timezone)
     has_time = bool((log.timestamp_ms != NO_TIMESTAMP).any())
-    declared, left_out = choose(choice, Columns(users, items, _days_before(tables.item_daily, before), has_time))
+    declared, left_out = choose(choice, Columns(users, items, days_before(tables.item_daily, before), has_time))
     recent = recent_rows(declared, log, positive=positive, num_items=len(item_ids))
     encoded = encode_tables(
         declared,
@@ -198,16 +201,25 @@ def to_arrays(frame: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> 
 
 
 class Clock:
-    """Seconds of each stage."""
+    """Seconds of each stage; a bar that is open says which of them goes on.
 
-    def __init__(self) -> None:
+    Args:
+        stages: Their names, in their order.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
         self.seconds: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._stages, self._last = list(stages), time.perf_counter()
+        progress.step(self._stages[0])
 
     def stage(self, name: str) -> None:
+        """This stage is done."""
+        assert name == self._stages.pop(0), "stages are told before, in their order"
         now = time.perf_counter()
         self.seconds[name] = round(now - self._last, 3)
         self._last = now
+        if self._stages:
+            progress.step(self._stages[0])
 
 
 def collected(frame: pl.LazyFrame | None) -> pl.DataFrame | None:
@@ -215,7 +227,7 @@ def collected(frame: pl.LazyFrame | None) -> pl.DataFrame | None:
     return None if frame is None else frame.collect()
 
 
-def _days_before(daily: pl.LazyFrame | None, before: datetime.date | None) -> tuple[str, ...]:
+def days_before(daily: pl.LazyFrame | None, before: datetime.date | None) -> tuple[str, ...]:
     """Columns of the daily counters, none where no day lies before the split."""
     if daily is None or before is None:
         return ()

@@ -26,11 +26,16 @@ class Split(Protocol):
         name: Short name for reports.
         candidates: What evaluation ranks unless told otherwise: `catalogue`, `observed` or `held_out`.
         columns: Columns of the interaction table that `assign` reads.
+        time_order: What it promises of time: `moments` (training ends before validation begins, and that before test),
+            `users` (the same of the rows of each user), `validation` (of training and validation alone), or `none`.
+        apart: The column whose values it promises to keep in one split each, None where it does not.
     """
 
     name: str
     candidates: str
     columns: tuple[str, ...]
+    time_order: str
+    apart: str | None
 
     def settings(self) -> dict[str, Any]: ...
 
@@ -104,6 +109,8 @@ class RandomRows:
     """
 
     name = "random"
+    time_order = "none"
+    apart: str | None = None
     columns: tuple[str, ...] = ()
 
     def __init__(self, *, val: float = 0.1, test: float = 0.2, seed: int = 0, candidates: str = "catalogue") -> None:
@@ -131,6 +138,8 @@ class FirstRows:
     """
 
     name = "first_rows"
+    time_order = "none"
+    apart: str | None = None
     columns: tuple[str, ...] = ()
 
     def __init__(
@@ -175,6 +184,8 @@ class Given:
     """
 
     name = "given"
+    time_order = "none"
+    apart: str | None = None
     columns = (SPLIT,)
 
     def __init__(self, *, val: float = 0.0, seed: int = 0, candidates: str = "catalogue") -> None:
@@ -225,6 +236,8 @@ class Where:
     """
 
     name = "where"
+    time_order = "none"
+    apart: str | None = None
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class TwoMatrices:
     """
 
     name = "two_matrices"
+    apart: str | None = None
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class TwoMatrices:
         self.train_matrix, self.test_matrix, self.val = train_matrix, test_matrix, val
         self.val_fraction, self.val_days, self.seed = val_fraction, val_days, seed
         self.train_until, self.timezone, self.leave_out_val_users = train_until, timezone, leave_out_val_users
+        self.time_order = "validation" if val == "time" else "none"
         needs_time = val == "time" or train_until is not None
         self.hashes_users = val == "users" or leave_out_val_users
         self.columns = (MATRIX, *([USER_ID] if self.hashes_users else []), *([TIMESTAMP_MS] if needs_time else []))
@@ -139,6 +141,8 @@ class _ColdIds:
 
     name: str
     columns: tuple[str, ...]
+    time_order = "none"
+    apart: str | None
 
     def __init__(
         self,
@@ -194,6 +198,7 @@ class ColdUsers(_ColdIds):
     """Users that training has never seen; arguments as in `_ColdIds`."""
 
     name = "cold_users"
+    apart = USER_ID
     columns = (USER_ID,)
 
 
@@ -201,4 +206,5 @@ class ColdItems(_ColdIds):
     """Items that training has never seen; arguments as in `_ColdIds`."""
 
     name = "cold_items"
+    apart = ITEM_ID
     columns = (ITEM_ID,)

@@ -30,6 +30,8 @@ class GlobalTime:
     """
 
     name = "time"
+    time_order = "moments"
+    apart: str | None = None
 
     def __init__(
         self,
@@ -82,15 +84,7 @@ class GlobalTime:
 
     def codes(self, frame: pl.DataFrame, firsts_ms: list[int]) -> NDArray[np.uint8]:
         """Codes [N] by the first moment of validation, of test, and of what is left out where something is."""
-        time_ms = frame[TIMESTAMP_MS].fill_null(0).to_numpy()
-        codes = np.full(frame.height, TRAIN, dtype=np.uint8)
-        for code, first_ms in zip((VAL, TEST, DROPPED), firsts_ms, strict=False):
-            codes[time_ms >= first_ms] = code
-        codes[frame[TIMESTAMP_MS].is_null().to_numpy()] = DROPPED
-        if self.known_users:
-            train_users = frame[USER_ID].filter(pl.Series(codes == TRAIN)).unique()
-            codes[~frame[USER_ID].is_in(train_users.implode()).to_numpy()] = DROPPED
-        return codes
+        return codes_after(frame, firsts_ms, known_users=self.known_users)
 
     def moments(self) -> list[int] | None:
         """These moments where they are given as such."""
@@ -117,6 +111,7 @@ class LeaveLast:
     """
 
     name = "leave_last"
+    apart: str | None = None
 
     def __init__(self, *, val: int = 1, test: int = 1, order: str = "time", candidates: str = "catalogue") -> None:
         if val < 0 or test < 1:
@@ -125,6 +120,7 @@ class LeaveLast:
             raise ValueError(f"split.order must be time or file, got {order!r}")
         self.val, self.test, self.order = val, test, order
         self.columns = (USER_ID, TIMESTAMP_MS) if order == "time" else (USER_ID,)
+        self.time_order = "users" if order == "time" else "none"
         self.candidates = check_candidates(candidates)
 
     def settings(self) -> dict[str, Any]:
@@ -155,6 +151,30 @@ class LeaveLast:
             [enough & (from_end <= self.test), enough & (from_end <= self.test + self.val)], [TEST, VAL], TRAIN
         )
         return codes
+
+
+def codes_after(
+    frame: pl.DataFrame, firsts_ms: list[int], *, train_ms: int | None = None, known_users: bool = False
+) -> NDArray[np.uint8]:
+    """Codes [N] by moments; rows without a time are left out.
+
+    Args:
+        frame: `timestamp_ms`, and `user_id` for `known_users`.
+        firsts_ms: The first moment of validation, of test, and of what is left out after it where something is.
+        train_ms: What is earlier is left out too; None: nothing.
+        known_users: Leave out the held-out rows of users without a training row.
+    """
+    time_ms = frame[TIMESTAMP_MS].fill_null(0).to_numpy()
+    codes = np.full(frame.height, TRAIN, dtype=np.uint8)
+    if train_ms is not None:
+        codes[time_ms < train_ms] = DROPPED
+    for code, first_ms in zip((VAL, TEST, DROPPED), firsts_ms, strict=False):
+        codes[time_ms >= first_ms] = code
+    codes[frame[TIMESTAMP_MS].is_null().to_numpy()] = DROPPED
+    if known_users:
+        train_users = frame[USER_ID].filter(pl.Series(codes == TRAIN)).unique()
+        codes[~frame[USER_ID].is_in(train_users.implode()).to_numpy()] = DROPPED
+    return codes
 
 
 def times_of(frame: pl.DataFrame, name: str) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:

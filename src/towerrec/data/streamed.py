@@ -35,6 +35,8 @@ from towerrec.data.streamed_store import check_positives_of, split_rows, write_c
 from towerrec.data.tables import Source, Tables
 from towerrec.schema import ITEM_ID, USER_ID
 
+STAGES = ("read, clean", "split, label", "store", "report", "features")
+
 
 def build_streamed(
     store: Path,
@@ -87,7 +89,7 @@ def _build(
     chunk_rows: int,
     seekable: bool,
 ) -> tuple[EncodedTables, dict[str, Any]]:
-    clock = Clock()
+    clock = Clock(STAGES)
     users, items = collected(tables.users), collected(tables.items)
     cleaned = cleaned_rows(
         tables.interactions,

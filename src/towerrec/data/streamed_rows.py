@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from towerrec import progress
 from towerrec.data.cleaning import (
     EVENT_FIELDS,
     PARTITION_FIELDS,
@@ -184,6 +185,7 @@ def _slices(log: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
     try:
         num_rows = int(log.select(pl.len()).collect().item())
         for at in range(0, num_rows, rows):
+            progress.share(at / num_rows)
             yield log.slice(at, rows).collect()
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"the log cannot be read: {error}") from error

@@ -1,13 +1,14 @@
 """Splits of a log that lies on disk in buckets of users: the same codes as in memory.
 
-Row by row: `given`, `where`, and `time` once its moments are known. User by user: `leave_last`, `time.known_users`.
+Row by row: `given`, `where`, and `time` and `rolling` once their moments are known. User by user: `leave_last` and
+`known_users` of these two.
 In the order of the log: `random`, `first_rows` and the share that `given` draws for validation; their draws are made
 once, and lie on disk as one byte a row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from towerrec.data.memory import available_memory
 from towerrec.data.selection import at_places
 from towerrec.data.splits import TRAIN, VAL, Codes, FirstRows, Given, RandomRows, Split, Where, permuted
+from towerrec.data.splits_rolling import Rolling, Times
 from towerrec.data.splits_time import GlobalTime, LeaveLast, places_of
 from towerrec.data.streamed_rows import PLACE, CleanedRows
 from towerrec.schema import TIMESTAMP_MS
@@ -35,10 +37,10 @@ def refuse_split(split: Split) -> None:
     Raises:
         ValueError: With what to do.
     """
-    if not isinstance(split, RandomRows | FirstRows | Given | Where | GlobalTime | LeaveLast):
+    if not isinstance(split, RandomRows | FirstRows | Given | Where | GlobalTime | LeaveLast | Rolling):
         raise ValueError(
             f"split={split.name} needs the whole log in memory, but it is prepared in chunks (data.streaming): choose "
-            "split=time, leave_last, random, first_rows, given or where, or set data.streaming=false"
+            "split=time, rolling, leave_last, random, first_rows, given or where, or set data.streaming=false"
         )
     if isinstance(split, Where):
         for word, expression in split.expressions.items():
@@ -58,6 +60,9 @@ def assigner(split: Split, rows: CleanedRows, directory: Path) -> Assign:
     if isinstance(split, GlobalTime):
         firsts_ms = _firsts_ms(split, rows)
         return lambda frame: split.codes(frame, firsts_ms)
+    if isinstance(split, Rolling):
+        moments = split.moments(_found_on_disk(split, rows))
+        return lambda frame: split.codes(frame, moments)
     if isinstance(split, LeaveLast):
         if split.order == "time":
             _require_times(split.name, rows)
@@ -121,6 +126,15 @@ def _firsts_ms(split: GlobalTime, rows: CleanedRows) -> list[int]:
         return given
     found = at_places(lambda: _times(rows), places_of(num_timed, split.shares()))
     return [int(moment) for moment in found]
+
+
+def _found_on_disk(split: Rolling, rows: CleanedRows) -> Times:
+    number = _require_times(split.name, rows)
+
+    def at(places: Sequence[int]) -> list[int]:
+        return [int(moment) for moment in at_places(lambda: _times(rows), places)]
+
+    return Times(number, at, lambda moment: sum(int((times < moment).sum()) for times in _times(rows)))
 
 
 def _require_times(name: str, rows: CleanedRows) -> int:

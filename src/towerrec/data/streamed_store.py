@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from towerrec import progress
 from towerrec.data.encoders import Encoders
 from towerrec.data.ids import index_of
 from towerrec.data.labels import DURATION, GRADE, VALUE, Label, kept_beside
@@ -83,6 +84,7 @@ def split_rows(cleaned: CleanedRows, *, split: Split, assign: Assign, label: Lab
     files: list[Path] = []
     columns: dict[str, pl.DataType] = {}
     for number, bucket in enumerate(cleaned.buckets):
+        progress.share(number / len(cleaned.buckets))
         frame = bucket.read()
         codes = assign(frame)
         counts += np.bincount(codes, minlength=4)
@@ -157,6 +159,7 @@ def write_columns(
     # Where each bucket begins in each split [K, 3].
     begins = np.cumsum(found.rows, 0) - found.rows + (ends - found.rows.sum(0))
     for number, path in enumerate(found.files):
+        progress.share(number / len(found.files))
         columns = _columns(pl.read_ipc(path), user_ids, item_ids)
         path.unlink()
         bounds = np.concatenate([[0], np.cumsum(found.rows[number])])

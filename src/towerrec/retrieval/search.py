@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from towerrec import progress
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval.candidates import Allowed, Candidates, columns_of
 from towerrec.retrieval.one_ranking import SameForAll
@@ -181,6 +182,7 @@ def _search(score: Callable[[int, int], Tensor], users_B: Tensor, plan: Candidat
     if width == 0:
         return TopN(items_Bn, scores_Bn)
     for start in range(0, num_lists, chunk):
+        progress.share(start / num_lists)
         part = slice(start, min(start + chunk, num_lists))
         scores_bC = plan.mask_(score(part.start, part.stop), users_B[part])
         scores_Bn[part, :width], columns_bn = top(scores_bC, width)

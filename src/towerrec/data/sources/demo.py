@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from tqdm import tqdm
-
+from towerrec import progress
 from towerrec.data.cache import alone
 from towerrec.data.columns import missing_column
 from towerrec.data.sources.kuairec import KuaiRec
-from towerrec.data.sources.simulator import simulate
+from towerrec.data.sources.simulator import FILES, simulate
 from towerrec.data.sources.simulator.scales import ScaleName
 from towerrec.data.tables import Tables
 
@@ -66,11 +65,11 @@ class Demo:
     def _simulate(self) -> None:
         """The files appear all at once, so an interrupted simulation leaves nothing that reads as data."""
         print(f"data=demo: simulating the {self.scale} log (seed {self.seed}) in {self.folder}, once", flush=True)
-        with tqdm(total=1.0, bar_format="{desc:<30} {bar} {percentage:3.0f} %", disable=None) as bar:
+        with progress.bar("simulating", len(FILES)) as bar:
 
             def show(file: str, share: float) -> None:
-                bar.set_description_str(file, refresh=False)
-                bar.update(share - bar.n)
+                bar.step(file)
+                bar.share(share)
 
             try:
                 simulate(self.folder, scale=self.scale, seed=self.seed, progress=show)

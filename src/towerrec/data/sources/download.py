@@ -10,7 +10,8 @@ from typing import Any
 
 import pooch
 import requests
-from tqdm import tqdm
+
+from towerrec import progress
 
 # Small, because what a broken connection had of a chunk is lost.
 CHUNK = 2**14
@@ -117,14 +118,14 @@ class _Resuming:
 
     def _write(self, url: str, response: requests.Response, start: int) -> None:
         have = start
-        bar = tqdm(total=self.size, initial=start, unit="B", unit_scale=True, desc=self.part.stem, disable=None)
-        with bar, self.part.open("ab" if start else "wb") as sink:
+        title = f"downloading {self.part.stem}"
+        with progress.bar(title, self.size, unit="B", initial=start) as bar, self.part.open("ab" if start else "wb") as sink:
             for chunk in response.iter_content(CHUNK):
                 have += len(chunk)
                 if have > self.size:
                     break
                 sink.write(chunk)
-                bar.update(len(chunk))
+                bar.add(len(chunk))
         if have > self.size:
             self.part.unlink()
             raise ValueError(
