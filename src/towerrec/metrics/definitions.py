@@ -134,6 +134,90 @@ DEFINITIONS: dict[str, Definition] = {
         "higher",
         short="1 - squared error / variance",
     ),
+    "gini": Definition(
+        "Gini@{k}",
+        "Gini coefficient of how often the candidates stand among the first {k} of the judged users' lists: 0 where "
+        "all are shown equally often, (N - 1) / N where one of N candidates has every place. Candidates that are never "
+        "shown count as 0, and every place counts once, whatever its rank. Fewer places than candidates keep it above "
+        "0.",
+        None,
+        "Gini 1912; of recommendations Fleder and Hosanagar, Management Science 2009",
+        short="inequality of exposure over the candidates",
+    ),
+    "novelty": Definition(
+        "Novelty@{k}",
+        "Mean over the first {k} items of -log2 of the share of the training users that saw the item, in bits: ten "
+        "bits is what one user in a thousand saw. An item that nobody saw counts as seen by one.",
+        None,
+        "Mean self-information: Zhou et al., PNAS 2010",
+        short="-log2 of the share of training users that saw the item",
+    ),
+    "popularity_percentile": Definition(
+        "Popularity percentile@{k}",
+        "Mean over the first {k} items of the share of the candidates with fewer training positives, those with as "
+        "many counting half: .5 is a random list, 1 the most popular items.",
+        None,
+        short="share of candidates with fewer training positives",
+    ),
+    "tag_diversity": Definition(
+        "Diversity by tags@{k}",
+        "1 - mean Jaccard similarity (tags in common / tags of either) over all pairs of the first {k} items. Items "
+        "without a tag are left out; a list with fewer than two others has no such figure. Tags are the values of the "
+        "columns that the report names.",
+        None,
+        "Intra-list diversity: Ziegler et al., WWW 2005",
+        short="1 - mean Jaccard similarity of tags over pairs",
+    ),
+    "vector_diversity": Definition(
+        "Diversity by vectors@{k}",
+        "1 - mean cosine over all pairs of the first {k} items, of the item vectors of the judged model for every "
+        "system, without folded-in biases. A list of fewer than two has no such figure.",
+        None,
+        "Intra-list diversity: Ziegler et al., WWW 2005",
+        short="1 - mean cosine of the model's item vectors over pairs",
+    ),
+    "duration_bias": Definition(
+        "Duration bias@{k}",
+        "Mean log2 duration of the first {k} items less that of the user's candidates: 0 is none, 1 twice as long, -1 "
+        "half as long (geometric means, since durations spread over a hundredfold and plain means tell of the longest "
+        "few). Items of unknown duration are left out on both sides.",
+        None,
+        short="log2 of listed duration / candidates' duration",
+    ),
+    "age_days": Definition(
+        "Age in days@{k}",
+        "Mean over the first {k} items of the whole days from the item's date to the last training row; an item of a "
+        "later date has 0, one without a date is left out.",
+        None,
+        short="days from the item's date to the last training row",
+    ),
+    "item_recall": Definition(
+        "Recall of items@{k}",
+        "Of the relevant items of a group of items, over all judged users together, the share that stands among the "
+        "first {k} of their user's list. A ratio of two sums; its interval resamples users.",
+        "higher",
+        short="relevant items of the group that are listed",
+    ),
+    "share_of_exposure": Definition(
+        "Share of exposure@{k}",
+        "Of the places that the lists fill up to {k}, the share held by items of the group. Beside it stand the "
+        "group's share of the relevant items (what users wanted) and of the candidates (what a random list would "
+        "show).",
+        None,
+        short="places held by the group / places",
+    ),
+    "share_of_relevant": Definition(
+        "Share of relevant items",
+        "Of the relevant items of the judged users, the share that belongs to the group.",
+        None,
+        short="relevant items of the group / relevant items",
+    ),
+    "share_of_candidates": Definition(
+        "Share of candidates",
+        "Of the candidates of the judged users, the share that belongs to the group.",
+        None,
+        short="candidates of the group / candidates",
+    ),
 }
 """Every figure by its name without the cut; add yours here."""
 
