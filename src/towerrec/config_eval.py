@@ -8,7 +8,7 @@ from towerrec.config_types import closest
 
 CORRECTIONS = ("holm", "benjamini_hochberg", "none")
 USER_SLICES = ("activity", "new_users", "history", "relevant")
-ITEM_SLICES = ("cold_items", "popularity", "duration", "age", "tags")
+ITEM_SLICES = ("cold_items", "popularity", "duration", "age")
 SLICED = ("ndcg", "recall", "hit_rate", "precision", "map", "mrr")
 
 
@@ -38,8 +38,10 @@ class SlicesConfig:
         users: Groups of users by `activity` (training rows), `new_users` (without any), `history` (training positives)
             and `relevant` (relevant items).
         user_columns: Columns of the user table whose values are groups too.
-        items: Groups of items: `cold_items` (without a training row), `popularity` (training positives), `duration`,
-            `age` and `tags` (one slice per column of `eval.facts.tags`).
+        items: Groups of items: `cold_items` (without a training row), `popularity` (training positives), `duration` and
+            `age`.
+        item_columns: Columns of the item table whose values are groups too; null: those of `eval.facts.tags` that have
+            at most 64 values.
         quantiles: Groups of equal size that a number is cut into.
         popularity_quantiles: The same for the popularity of items.
         max_groups: Largest values of a column that are groups of their own; the others are one together.
@@ -50,6 +52,7 @@ class SlicesConfig:
     users: list[str] = field(default_factory=lambda: list(USER_SLICES))
     user_columns: list[str] = field(default_factory=list)
     items: list[str] = field(default_factory=lambda: list(ITEM_SLICES))
+    item_columns: list[str] | None = None
     quantiles: int = 5
     popularity_quantiles: int = 10
     max_groups: int = 12

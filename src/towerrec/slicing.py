@@ -14,6 +14,7 @@ from torch import Tensor
 
 from towerrec.config_eval import EvalConfig, SlicesConfig
 from towerrec.data.columns import missing_column
+from towerrec.data.inference import FEW_VALUES
 from towerrec.data.prepare import Prepared
 from towerrec.grouping import bands, of_values, two
 from towerrec.item_columns import FactColumns, TagColumn, ages_in_days, durations, fact_columns, tag_column
@@ -23,7 +24,7 @@ from towerrec.protocol import Protocol
 from towerrec.report.interpret import main_metric
 from towerrec.report.judge import Judged
 from towerrec.report.slices import Groups, Ranked, item_slices, user_slices
-from towerrec.schema import USER_ID
+from towerrec.schema import Side
 
 
 def sliced(
@@ -73,7 +74,9 @@ def check_columns(config: EvalConfig, prepared: Prepared) -> None:
     for name in columns.tags:
         tag_column(items, name)
     for name in config.slices.user_columns:
-        _user_column(name, prepared)
+        _column("user", name, prepared)
+    for name in config.slices.item_columns or []:
+        _column("item", name, prepared)
 
 
 def user_groups(config: SlicesConfig, prepared: Prepared, rules: Protocol) -> tuple[list[Groups], dict[str, str]]:
@@ -107,11 +110,14 @@ def item_groups(config: EvalConfig, prepared: Prepared, rules: Protocol) -> tupl
         groups.append(bands("popularity", "item", likes_I, slices.popularity_quantiles, among_I))
     for name, value_I, unit in _numbers(slices, prepared, columns, items, left_out):
         groups.append(bands(name, "item", value_I, slices.quantiles, among_I, unit=unit))
-    if "tags" in slices.items:
-        tags = [tag_column(items, name) for name in columns.tags]
-        groups += [of_values(t.name, "item", t.member_IL, t.labels, slices.max_groups, among_I) for t in tags]
-        if not tags:
-            left_out["tags"] = "the item table has no column of lists or categories"
+    for name in columns.tags if slices.item_columns is None else slices.item_columns:
+        tags = _column("item", name, prepared)
+        if slices.item_columns is None and len(tags.labels) > FEW_VALUES:
+            left_out[name] = (
+                f"its {len(tags.labels):,} values are many; eval.slices.item_columns=[{name}] shows the largest"
+            )
+        else:
+            groups.append(of_values(name, "item", tags.member_IL, tags.labels, slices.max_groups, among_I))
     kept, alike = _told_apart(groups, "all candidates are in one group", among_I)
     return kept, left_out | alike
 
@@ -139,16 +145,16 @@ def _numbers(
 
 def _of_column(name: str, prepared: Prepared, rules: Protocol, *, most: int) -> Groups:
     """The judged users by the values of a column of the user table."""
-    column = _user_column(name, prepared)
+    column = _column("user", name, prepared)
     return of_values(name, "user", column.member_IL[rules.users], column.labels, most)
 
 
-def _user_column(name: str, prepared: Prepared) -> TagColumn:
-    users = prepared.side("user")
-    where = "eval.slices.user_columns"
-    if name not in users.columns:
-        raise missing_column(name, [c for c in users.columns if c != USER_ID], f"{where}: the user table")
-    return tag_column(users, name, where=where)
+def _column(side: Side, name: str, prepared: Prepared) -> TagColumn:
+    """The values of a column of the user or item table that `eval.slices` names."""
+    table, where = prepared.side(side), f"eval.slices.{side}_columns"
+    if name not in table.columns:
+        raise missing_column(name, table.columns[1:], f"{where}: the {side} table")
+    return tag_column(table, name, where=where)
 
 
 def _rows_of_users(prepared: Prepared, rule: str | None) -> Tensor:

@@ -59,7 +59,7 @@ def percentile(value_I: Tensor, among_I: Tensor) -> Tensor:
     """
     ordered = value_I[among_I].sort().values
     below, upto = (torch.searchsorted(ordered, value_I, right=right) for right in (False, True))
-    return (below + upto) / (2 * max(len(ordered), 1))
+    return (below + upto).double() / (2 * max(len(ordered), 1))
 
 
 def list_means(value_I: Tensor, items_BK: Tensor, ks: Sequence[int]) -> Tensor:
