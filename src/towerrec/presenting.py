@@ -17,6 +17,7 @@ from towerrec.ragged import TopN
 from towerrec.report.dial import curve_sentence, curve_text
 from towerrec.report.html import page
 from towerrec.report.interpret import interpret
+from towerrec.report.interpret_slices import interpret_lists, interpret_slices
 from towerrec.report.text import aligned, comparison
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ def present(
         values={n: v for n, v in found.values.items() if n != "mae"} if prepared.binary else found.values,
         constant_values=found.baseline_values,
     )
+    if found.beyond is not None:
+        sentences += interpret_lists(found.systems, found.beyond)
+    if found.slices is not None:
+        sentences += interpret_slices(found.slices, found.judged.name)
     rules = found.protocol
     log.info(f"\n{rules.on}: {len(rules.users):,} users, candidates {rules.candidates}, relevant {rules.positive}")
     log.info(comparison(found.systems))
