@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec.config_eval import CORRECTIONS, EvalConfig, FactsConfig, check_slices
+from towerrec.config_eval import CORRECTIONS, GAINS, EvalConfig, FactsConfig, check_slices
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
 from towerrec.config_types import check_types, closest
 from towerrec.sweeping import BASIC_LAUNCHER
@@ -158,7 +158,10 @@ class EvaluateConfig(DataTaskConfig):
         checkpoint: `best` or `last`.
         recommendations: List file of any system (`user_id`, `item_id` and `rank` or `score`), or directory of parts.
         baseline: A baseline to judge like a model.
-        compare: Two or more run or evaluation directories.
+        compare: Two or more of run directories, evaluation directories and sweeps; a sweep stands for its settings.
+        compare_against: `first` compares the first with each of the others, `all` each with each.
+        compare_grouped: Runs that differ in seed, fold or window only count as one setting, in `sweeps`, among `all`
+            that are given, or among `none`.
         output: Directory for `metrics.json`, `per_user.parquet` and `report.html`; null: inside the run directory,
             or a fresh one under `paths.log_dir`.
         device: `auto`, `cpu`, `cuda`, ...
@@ -170,6 +173,8 @@ class EvaluateConfig(DataTaskConfig):
     recommendations: str | None = None
     baseline: dict[str, Any] = field(default_factory=dict)
     compare: list[str] | None = None
+    compare_against: str = "first"
+    compare_grouped: str = "sweeps"
     output: str | None = None
     device: str = "auto"
     prior: PriorCurveConfig = field(default_factory=PriorCurveConfig)
@@ -238,6 +243,10 @@ def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
     _check_eval(config.eval)
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
     check_prior(config.prior)
+    _one_of("compare_against", config.compare_against, ("first", "all"))
+    _one_of("compare_grouped", config.compare_grouped, ("sweeps", "all", "none"))
+    if config.compare is None and (config.compare_against, config.compare_grouped) != ("first", "sweeps"):
+        raise ValueError(f"compare_against and compare_grouped belong to compare=[A,B], got {given[0]}")
     if config.run is None and config.prior != PriorCurveConfig():
         raise ValueError(f"prior changes the lists of a trained model: it needs run=DIR, got {given[0]}")
     return config
@@ -365,6 +374,10 @@ def _check_eval(config: EvalConfig) -> None:
     if config.num_resamples < 1:
         raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
     _one_of("eval.correction", config.correction, CORRECTIONS)
+    _one_of("eval.gain", config.gain, GAINS)
+    _at_least_one("eval.calibration_bins", config.calibration_bins)
+    if config.gain_clip is not None and not config.gain_clip > 0:
+        raise ValueError(f"eval.gain_clip must be above 0, inf for no clip, got {config.gain_clip}")
     check_slices(config)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from towerrec.config_types import closest
 
+GAINS = ("linear", "exponential")
 CORRECTIONS = ("holm", "benjamini_hochberg", "none")
 USER_SLICES = ("activity", "new_users", "history", "relevant")
 ITEM_SLICES = ("cold_items", "popularity", "duration", "age")
@@ -73,6 +74,10 @@ class EvalConfig:
         num_resamples: Bootstrap resamples of users behind each 95 % interval, and random flips behind each p-value.
         correction: How p-values are corrected for the number of systems compared: `holm`, `benjamini_hochberg`, `none`
             (`report.correction`).
+        gain: What graded NDCG counts: `linear`, how much a row was worth (its watch ratio), or `exponential`, 2 to that
+            power less 1.
+        gain_clip: Largest worth of a row, inf for none; null: 5 where it is a watch ratio, otherwise none.
+        calibration_bins: Bins of the calibration curve, each of about equally many rows.
         num_examples: Users shown in the report.
         facts: Columns of the item table behind figures beyond accuracy.
         slices: For whom and for what the figures are taken apart.
@@ -86,6 +91,9 @@ class EvalConfig:
     baselines: list[str] = field(default_factory=lambda: ["random", "most_viewed", "item_rate"])
     num_resamples: int = 10_000
     correction: str = "holm"
+    gain: str = "linear"
+    gain_clip: float | None = None
+    calibration_bins: int = 20
     num_examples: int = 3
     facts: FactsConfig = field(default_factory=FactsConfig)
     slices: SlicesConfig = field(default_factory=SlicesConfig)

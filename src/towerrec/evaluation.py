@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
 from towerrec import progress
@@ -24,24 +21,22 @@ from towerrec.baselines.registry import HINDSIGHT, Baseline, baseline, why_not
 from towerrec.baselines.rows import TrainRows
 from towerrec.data.prepare import Prepared
 from towerrec.files import whole_file, write_json
-from towerrec.metrics.functional import mae, ordered_pairs, rmse
+from towerrec.judged_rows import Grading, JudgedRows, RowScores
+from towerrec.metrics.definitions import definition
 from towerrec.positive import positive_mask
 from towerrec.protocol import Protocol
 from towerrec.ragged import TopN, UserItems
 from towerrec.report.beyond import Beyond
-from towerrec.report.bootstrap import intervals
 from towerrec.report.dial import Curve
 from towerrec.report.judge import Judged, Summary, judge_system
 from towerrec.report.paired import against_the_first, paired_table
+from towerrec.retrieval.one_ranking import SameForAll
 from towerrec.retrieval.search import Scorer, top_n_by
 
 Lists = Callable[[], TopN]
 
-RESAMPLED_ROWS = 100_000
-"""Rows behind the intervals of predicted values."""
-
-PAIRED_ROWS = 1_000_000
-"""Rows whose pairs the XAUC counts: its standard error is .0003 then, and the count takes seconds."""
+ROW_RESAMPLES = 1_000
+"""Resamples of rows at most: the mean over so many rows is smooth, and its ends are found to 2 % of their distance."""
 
 
 @dataclass
@@ -62,6 +57,8 @@ class Evaluation:
     beyond: Beyond | None = None
     slices: pl.DataFrame | None = None
     slices_left_out: dict[str, str] = field(default_factory=dict)
+    grading: Grading | None = None
+    calibration: pl.DataFrame | None = None
     values: Summary = field(default_factory=dict)
     baseline_values: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
@@ -88,6 +85,7 @@ class Evaluation:
             "left_out": self.left_out,
             "beyond": {} if self.beyond is None else self.beyond.to_dict(),
             "slices_left_out": self.slices_left_out,
+            "grading": {} if self.grading is None else self.grading.to_dict(),
             "prior": self.prior,
         }
 
@@ -102,25 +100,38 @@ def evaluate_lists(
     num_resamples: int,
     seed: int,
     beyond: Beyond | None = None,
+    grading: Grading | None = None,
+    row_scores: Mapping[str, Tensor] | None = None,
 ) -> Evaluation:
-    """Judge the given systems, then the baselines and the best single list in hindsight, all by the same rules."""
+    """Judge the given systems, then the baselines and the best single list in hindsight, all by the same rules.
+
+    `row_scores` has the scores that given systems give to all held-out rows, float [R]; baselines are asked.
+    """
     judged: list[Judged] = []
     left_out: list[str] = []
     rows = train_rows(prepared)
     everyone: dict[str, Lists] = dict(systems)
+    judged_rows = JudgedRows.of(prepared, protocol)
+    left_out += [] if grading is None or grading.why_not is None else [grading.why_not]
     for name in baselines:
         chosen = baseline(name, seed=seed)
         reason = why_not(chosen, rows)
         if reason is not None:
             left_out.append(reason)
         elif name not in everyone:
-            everyone[name] = _lists_of(chosen.fit(rows), protocol)
+            everyone[name] = ListsOfScorer(chosen.fit(rows), protocol, judged_rows)
     per_user = protocol.allowed if isinstance(protocol.allowed, UserItems) else None
-    everyone[HINDSIGHT] = _lists_of(best_list_in_hindsight(protocol.relevant, candidates=per_user), protocol)
+    hindsight = best_list_in_hindsight(protocol.relevant, candidates=per_user)
+    everyone[HINDSIGHT] = ListsOfScorer(hindsight, protocol, judged_rows)
     shown: dict[str, Tensor] = {}
     for name, make in progress.named(everyone.items(), "judging", len(everyone)):
         lists = make()
         shown[name] = lists.items
+        more = {} if grading is None else grading.per_user(lists.items, protocol.users, protocol.ks)
+        if isinstance(make, ListsOfScorer):
+            more |= judged_rows.auc(make.row_scores())
+        elif row_scores is not None and name in row_scores:
+            more |= judged_rows.auc(row_scores[name][judged_rows.kept_R])
         judged.append(
             judge_system(
                 name,
@@ -134,13 +145,14 @@ def evaluate_lists(
                 seed=seed,
                 bound=name == HINDSIGHT,
                 beyond=beyond,
+                more=more,
             )
         )
     left_out += _keep_common(judged)
     tables = {system.name: system.per_user for system in judged}
     pairs = against_the_first(list(tables))
     paired = paired_table(tables, pairs, correction=correction, num_resamples=num_resamples, seed=seed)
-    return Evaluation(protocol, judged, paired, lists=shown, beyond=beyond, left_out=left_out)
+    return Evaluation(protocol, judged, paired, lists=shown, beyond=beyond, grading=grading, left_out=left_out)
 
 
 def _keep_common(judged: list[Judged]) -> list[str]:
@@ -156,8 +168,8 @@ def _keep_common(judged: list[Judged]) -> list[str]:
     return reasons
 
 
-def baseline_lists(chosen: Baseline, prepared: Prepared, protocol: Protocol) -> TopN:
-    """The lists of a baseline that was asked for by name.
+def baseline_lists(chosen: Baseline, prepared: Prepared, protocol: Protocol) -> ListsOfScorer:
+    """What makes the lists of a baseline that was asked for by name.
 
     Raises:
         ValueError: If it has nothing to say about this log.
@@ -166,7 +178,7 @@ def baseline_lists(chosen: Baseline, prepared: Prepared, protocol: Protocol) -> 
     reason = why_not(chosen, rows)
     if reason is not None:
         raise ValueError(f"baseline={reason}")
-    return _lists_of(chosen.fit(rows), protocol)()
+    return ListsOfScorer(chosen.fit(rows), protocol, JudgedRows.of(prepared, protocol))
 
 
 def train_rows(prepared: Prepared) -> TrainRows:
@@ -187,86 +199,48 @@ def train_rows(prepared: Prepared) -> TrainRows:
     )
 
 
-def _lists_of(scorer: Scorer, protocol: Protocol) -> Lists:
-    def of(user_idx_b: Tensor) -> TopN:
+class ListsOfScorer:
+    """The lists of a scorer, made when they are asked for, and then the scores of the judged rows."""
+
+    def __init__(self, scorer: Scorer, protocol: Protocol, rows: JudgedRows) -> None:
+        self.scorer, self.protocol = scorer, protocol
+        self.remembering = RowScores(scorer, rows, protocol.users)
+
+    def __call__(self) -> TopN:
+        self.remembering.parts.clear()
+        return self.protocol.shared(self._of)
+
+    def row_scores(self) -> Tensor:
+        """Scores of the judged rows, float [R], once the lists were made; of all processes together."""
+        score_R = self.remembering.of_rows()
+        return score_R if isinstance(self.scorer, SameForAll) else self.protocol.peers.collect(score_R)
+
+    def _of(self, user_idx_b: Tensor) -> TopN:
         return top_n_by(
-            scorer,
+            self.scorer if isinstance(self.scorer, SameForAll) else self.remembering,
             user_idx_b,
-            num_items=protocol.relevant.num_items,
-            n=max(protocol.ks),
-            exclude=protocol.exclude,
-            allowed=protocol.allowed,
+            num_items=self.protocol.relevant.num_items,
+            n=max(self.protocol.ks),
+            exclude=self.protocol.exclude,
+            allowed=self.protocol.allowed,
         )
 
-    return partial(protocol.shared, of)
 
-
-def judge_values(predicted_R: Tensor, actual_R: Tensor, *, num_resamples: int, seed: int) -> Summary:
-    """RMSE, MAE and XAUC of predicted values with 95 % bootstrap intervals over rows (at most 100,000 rows resampled).
-
-    XAUC is a mean over pairs of rows (of at most 1,000,000 rows drawn at random), and its interval that of the mean of
-    `pair_values`. Where all actual values are equal there is none.
-    """
-    error_R = (predicted_R.double() - actual_R.double()).numpy()
-    if not np.isfinite(error_R).all():
-        raise ValueError("some predicted values are not finite: the model has diverged, lower optimizer.lr")
-    figures = {"rmse": float(rmse(predicted_R, actual_R)), "mae": float(mae(predicted_R, actual_R))}
-    order_R = np.random.default_rng(seed).permutation(len(error_R))
-    drawn_R = order_R[:RESAMPLED_ROWS]
-    columns = [error_R[drawn_R] ** 2, np.abs(error_R[drawn_R])]
-    paired_R = torch.from_numpy(order_R[:PAIRED_ROWS])
-    if bool((actual_R[paired_R] != actual_R[paired_R[0]]).any()):
-        pairs_R = pair_values(predicted_R[paired_R], actual_R[paired_R]).numpy()
-        figures["xauc"] = float(pairs_R.mean())
-        columns.append(pairs_R[:RESAMPLED_ROWS])
-    ends = intervals(np.stack(columns, 1), num_resamples=num_resamples, seed=seed)
-    centre = np.array([column.mean() for column in columns])
-    # A sample of the rows has a wider interval than all of them: shrink it back by the root of the share.
-    share = np.sqrt(len(drawn_R) / np.array([len(error_R), len(error_R), len(paired_R)][: len(columns)]))
-    low, high = centre + (ends - centre) * share
-    low[0], high[0] = np.sqrt(np.maximum([low[0], high[0]], 0))
-    return {
-        name: {"mean": figure, "low": float(low[i]), "high": float(high[i]), "rows": len(error_R)}
-        for i, (name, figure) in enumerate(figures.items())
-    }
-
-
-def pair_values(predicted_R: Tensor, actual_R: Tensor) -> Tensor:
-    """One value per row whose mean is the XAUC and whose spread is that of the XAUC, float64 [R].
-
-    With c of a row's d judged pairs in the right order, `xauc + 2 (c - xauc d) / mean(d)`: a row has a part in the
-    pairs of all others, so its deviation counts twice (the structural components of a U-statistic: Sen 1960; DeLong
-    et al., Biometrics 1988, for the AUC).
-    """
-    right_R, judged_R = ordered_pairs(predicted_R, actual_R)
-    xauc = right_R.sum() / judged_R.sum()
-    return xauc + 2 * (right_R - xauc * judged_R) / judged_R.mean()
-
-
-def constant_predictions(prepared: Prepared, actual_R: Tensor) -> dict[str, dict[str, float]]:
-    """Errors of the two constants every model must beat, the mean and the median of the training rows; a constant
-    orders no pair, so its XAUC is one half."""
-    mean, median = prepared.store.mean_and_median("train")
-    constants = {"train mean": torch.tensor(mean).double(), "train median": torch.tensor(median).double()}
-    return {
-        name: {
-            "rmse": float(rmse(constant.expand_as(actual_R), actual_R)),
-            "mae": float(mae(constant.expand_as(actual_R), actual_R)),
-            "xauc": 0.5,
-        }
-        for name, constant in constants.items()
-    }
+def write_per_user(directory: Path, judged: Judged) -> None:
+    """Write `per_user.parquet` alone: of validation rows nothing more is kept than what settings are chosen by."""
+    with whole_file(directory / "per_user.parquet") as path:
+        judged.per_user.write_parquet(path)
 
 
 def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl.DataFrame | None = None) -> None:
     """Write `metrics.json`, `comparison.json`, `per_user.parquet` and, where there are such, `per_user_others.parquet`
-    (the same of baselines and bound, named in `system`), `paired.parquet`, `slices.parquet`, `predictions.parquet` and
-    `curve.json`."""
+    (the same of baselines and bound, named in `system`), `paired.parquet`, `slices.parquet`, `calibration.parquet`,
+    `predictions.parquet` and `curve.json`."""
     directory.mkdir(parents=True, exist_ok=True)
-    write_json(directory / "metrics.json", evaluation.metrics)
+    defined = {name: {**figure, "definition": definition(name).text} for name, figure in evaluation.metrics.items()}
+    write_json(directory / "metrics.json", defined)
     write_json(directory / "comparison.json", evaluation.to_dict())
-    with whole_file(directory / "per_user.parquet") as path:
-        evaluation.judged.per_user.write_parquet(path)
+    write_per_user(directory, evaluation.judged)
     others = [s.per_user.select(pl.lit(s.name).alias("system"), pl.all()) for s in evaluation.systems[1:]]
     if others:
         with whole_file(directory / "per_user_others.parquet") as path:
@@ -277,25 +251,11 @@ def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl
     if evaluation.slices is not None:
         with whole_file(directory / "slices.parquet") as path:
             evaluation.slices.write_parquet(path)
+    if evaluation.calibration is not None:
+        with whole_file(directory / "calibration.parquet") as path:
+            evaluation.calibration.write_parquet(path)
     if evaluation.curve is not None:
         write_json(directory / "curve.json", evaluation.curve.to_dict())
     if predictions is not None:
         with whole_file(directory / "predictions.parquet") as path:
             predictions.write_parquet(path)
-
-
-def predictions_table(prepared: Prepared, on: str, predicted_R: Tensor, actual_R: Tensor) -> pl.DataFrame:
-    """Every judged row with what was predicted, worst first: user_id, item_id, actual, predicted, absolute_error."""
-    rows = prepared.store.rows(on)
-    return (
-        pl.DataFrame(
-            {
-                "user_id": prepared.user_ids.gather(rows.user_idx.numpy()),
-                "item_id": prepared.item_ids.gather(rows.item_idx.numpy()),
-                "actual": actual_R.float().numpy(),
-                "predicted": predicted_R.float().numpy(),
-            }
-        )
-        .with_columns(absolute_error=(pl.col("actual") - pl.col("predicted")).abs())
-        .sort("absolute_error", descending=True, maintain_order=True)
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -20,15 +21,24 @@ from towerrec.data.labels import invert
 from towerrec.data.prepare import Prepared
 from towerrec.evaluation import (
     Evaluation,
+    Lists,
     baseline_lists,
-    constant_predictions,
     evaluate_lists,
-    judge_values,
-    predictions_table,
     write_evaluation,
+    write_per_user,
 )
 from towerrec.item_facts import facts_beyond
-from towerrec.nn.losses import predicted_label
+from towerrec.judged_rows import grading
+from towerrec.judged_values import (
+    BIAS,
+    baseline_figures,
+    calibration,
+    judge_values,
+    predictions_table,
+    value_baselines,
+    value_unit,
+)
+from towerrec.nn.losses import BCE, predicted_label
 from towerrec.nn.peers import ALONE, Peers
 from towerrec.presenting import present
 from towerrec.protocol import Protocol, protocol
@@ -94,6 +104,8 @@ def judge_training(
         if prepared.store.num_rows(on):
             rows = prepared if on == "val" else log_of_run(prepared, facts, on=on)
             judged[on] = judge_run(config, judge, rows, directory, on=on, seed=seed, facts=facts)
+    if "val" in judged:
+        write_per_user(run.validation, judged["val"].judged)
     return judged
 
 
@@ -134,18 +146,26 @@ def judge_run(
     scores = trained.scores if dial.weight == 0 else freshness.dialled(trained.scores, dial, catalogue_of(prepared))
     lists = freshness.lists_of(scores, rules)
     directions_ID = trained.scores.directions()
-    found = judged_lists(config, prepared, rules, trained.name, lists, seed=seed, directions_ID=directions_ID)
+    score_R = row_scores(trained, prepared, on, peers=peers)
+    found = judged_lists(
+        config,
+        prepared,
+        rules,
+        trained.name,
+        lambda: lists,
+        seed=seed,
+        directions_ID=directions_ID,
+        # A dial moves lists, not the scores of rows, which then say nothing of what was judged.
+        row_scores=score_R if dial.weight == 0 else None,
+    )
     if dial.weight != 0:
         found.prior = {"weight": dial.weight, "of": dial.of, "half_life_days": dial.half_life_days}
     if dial.curve:
         found.curve = freshness.curve(dial, dial.curve, trained.scores, prepared, rules)
     predictions = None
-    predicted_R = predicted_values(trained, prepared, on, peers=peers)
+    predicted_R = predicted_values(trained, prepared, on, score_R)
     if predicted_R is not None:
-        actual_R = prepared.store.values(on).clone()
-        found.values = judge_values(predicted_R, actual_R, num_resamples=config.num_resamples, seed=seed)
-        found.baseline_values = constant_predictions(prepared, actual_R)
-        predictions = predictions_table(prepared, on, predicted_R, actual_R)
+        predictions = _judge_predictions(config, found, trained, prepared, on, predicted_R, seed=seed)
     if directory is not None:
         write_evaluation(directory, found, predictions=predictions)
     present(config, found, prepared, directory, lists, facts=facts, seed=seed)
@@ -161,17 +181,20 @@ def judge_other(
     peers: Peers = ALONE,
 ) -> Evaluation:
     """Judge a baseline or a list file by the rules of the config; with a `directory`, write everything there."""
+    make: Lists
     rules = replace(rules_of(config.eval, prepared, config.eval.split), peers=peers)
     if config.baseline:
         chosen: registry.Baseline = build(config.baseline, "baseline")
         facts = {**facts, "baseline": config.baseline}
-        name, lists = chosen.name, baseline_lists(chosen, prepared, rules)
+        name, make = chosen.name, baseline_lists(chosen, prepared, rules)
     else:
         path = Path(str(config.recommendations))
-        name, lists = path.stem, _lists_of_file(path, prepared, rules)
-    found = judged_lists(config.eval, prepared, rules, name, lists, seed=config.seed)
+        read = _lists_of_file(path, prepared, rules)
+        name, make = path.stem, lambda: read
+    found = judged_lists(config.eval, prepared, rules, name, make, seed=config.seed)
     if directory is not None:
         write_evaluation(directory, found)
+    lists = TopN(found.lists[name], torch.empty(0))
     present(config.eval, found, prepared, directory, lists, facts=facts, seed=config.seed)
     return found
 
@@ -181,24 +204,27 @@ def judged_lists(
     prepared: Prepared,
     rules: Protocol,
     name: str,
-    lists: TopN,
+    lists: Lists,
     *,
     seed: int,
     directions_ID: Tensor | None = None,
+    row_scores: Tensor | None = None,
 ) -> Evaluation:
     """One system's lists beside the configured baselines, taken apart by groups of users and items.
 
-    `directions_ID` are the item vectors of a judged model.
+    `directions_ID` are the item vectors of a judged model, `row_scores` its scores of all held-out rows.
     """
     found = evaluate_lists(
         prepared,
         rules,
-        {name: lambda: lists},
+        {name: lists},
         baselines=list(config.baselines),
         correction=config.correction,
         num_resamples=config.num_resamples,
         seed=seed,
         beyond=facts_beyond(prepared, rules, config.facts, directions_ID=directions_ID),
+        grading=grading(prepared, rules, gain=config.gain, clip=config.gain_clip),
+        row_scores=None if row_scores is None else {name: row_scores},
     )
     found.slices, found.slices_left_out = sliced(config, prepared, rules, found.systems, found.lists, seed=seed)
     return found
@@ -230,12 +256,46 @@ def check_rules(config: EvalConfig, prepared: Prepared) -> None:
             rules_of(config, prepared, on)
 
 
-def predicted_values(trained: TrainedRun, prepared: Prepared, on: str, *, peers: Peers = ALONE) -> Tensor | None:
-    """What the model predicts for every held-out row, in the unit of `store.values`; None where scores only order."""
+def row_scores(trained: TrainedRun, prepared: Prepared, on: str, *, peers: Peers = ALONE) -> Tensor:
+    """The model's score of every held-out row in its own context, float32 [R]."""
     rows = prepared.store.rows(on)
-    score_R = peers.collect(trained.scores.rows(rows.part(peers.share(len(rows)))))
+    return peers.collect(trained.scores.rows(rows.part(peers.share(len(rows)))))
+
+
+def predicted_values(trained: TrainedRun, prepared: Prepared, on: str, score_R: Tensor) -> Tensor | None:
+    """What the model predicts for every held-out row, in the unit of `store.values`; None where scores only order."""
     label_R = predicted_label(trained.meta.prediction, score_R)
     return None if label_R is None else invert(prepared.store.without_terms(label_R, on), prepared.inverse_name)
+
+
+def _judge_predictions(
+    config: EvalConfig,
+    found: Evaluation,
+    trained: TrainedRun,
+    prepared: Prepared,
+    on: str,
+    predicted_R: Tensor,
+    *,
+    seed: int,
+) -> pl.DataFrame:
+    """Set what a model predicts beside what simple predictors say; returns the table of predictions."""
+    store, prediction = prepared.store, trained.meta.prediction
+    actual_R, seconds_R = store.values(on).clone(), store.durations(on)
+    found.values = judge_values(
+        predicted_R, actual_R, seconds_R=seconds_R, num_resamples=config.num_resamples, seed=seed
+    )
+    baselines = value_baselines(prepared, on)
+    found.baseline_values = baseline_figures(baselines, actual_R, seconds_R=seconds_R, seed=seed)
+    found.calibration, figures = calibration(
+        predicted_R,
+        actual_R,
+        store.rows(on).user_idx,
+        num_bins=config.calibration_bins,
+        unit=value_unit(prepared),
+        probabilities=prediction is not None and prediction.loss == BCE.name and prepared.inverse_name == "identity",
+    )
+    found.values |= figures
+    return predictions_table(prepared, on, predicted_R, actual_R, bias_R=baselines[BIAS])
 
 
 def check_same_log(trained: TrainedRun, prepared: Prepared) -> None:

@@ -9,7 +9,6 @@ from towerrec.data.labels import Column, Implicit, Liked, WatchRatio
 from towerrec.data.labels_debiased import DebiasedRank
 from towerrec.data.splits import Given
 
-
 FROM_WATCH_RATIO = [Liked(), WatchRatio(clip=1.5, log=True, positive=">= 1"), DebiasedRank(min_views=10)]
 
 

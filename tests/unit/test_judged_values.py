@@ -8,8 +8,8 @@ import torch
 from memory_source import run
 from torch import Tensor
 
-from towerrec import evaluation
-from towerrec.evaluation import constant_predictions, judge_values, pair_values
+from towerrec import judged_values
+from towerrec.judged_values import baseline_figures, judge_values, pair_values, value_baselines
 from towerrec.metrics.functional import mae, rmse, xauc
 
 
@@ -45,8 +45,8 @@ def test_the_interval_of_the_xauc_is_that_of_rows_drawn_anew_and_judged_anew():
 def test_a_sample_of_the_rows_gives_about_the_same_intervals(monkeypatch: pytest.MonkeyPatch):
     predicted, actual = noisy(20_000)
     whole = judge_values(predicted, actual, num_resamples=500, seed=0)
-    monkeypatch.setattr(evaluation, "RESAMPLED_ROWS", 4_000)
-    monkeypatch.setattr(evaluation, "PAIRED_ROWS", 10_000)
+    monkeypatch.setattr(judged_values, "RESAMPLED_ROWS", 4_000)
+    monkeypatch.setattr(judged_values, "PAIRED_ROWS", 10_000)
     part = judge_values(predicted, actual, num_resamples=500, seed=0)
     for name in ("mae", "xauc"):
         widths = [found[name]["high"] - found[name]["low"] for found in (whole, part)]
@@ -63,9 +63,11 @@ def test_equal_values_have_no_order_and_so_no_xauc():
 def test_a_constant_orders_half_of_the_pairs(tmp_path):
     prepared = run(tmp_path)
     actual = prepared.store.values("test").clone()
-    for name, figures in constant_predictions(prepared, actual).items():
-        constant = torch.full_like(actual, 0.5)
-        assert figures["xauc"] == float(xauc(constant, actual)) == 0.5, name
+    figures = baseline_figures(value_baselines(prepared, "test"), actual)
+    assert figures.keys() == {"train mean", "train median", "user and item bias"}
+    for name in ("train mean", "train median"):
+        assert figures[name]["xauc"] == float(xauc(torch.full_like(actual, 0.5), actual)) == 0.5, name
+    assert figures["user and item bias"]["xauc"] != 0.5
 
 
 def test_a_model_that_has_diverged_is_told():

@@ -128,6 +128,72 @@ DEFINITIONS: dict[str, Definition] = {
         "Zhan et al., «Deconfounding Duration Bias in Watch-time Prediction» (D2Q), KDD 2022, over all pairs",
         short="pairs of rows in the right order",
     ),
+    "graded_ndcg": Definition(
+        "Graded NDCG@{k}",
+        "Sum of gain / log2(rank + 1) over the first {k}, divided by that of the user's own candidates in the best "
+        "order. The gain is how much the row was worth, its watch ratio where the log has one: as it is, or 2 to that "
+        "power less 1 (eval.gain); what lies above eval.gain_clip counts as that (5 for watch ratios), what lies below "
+        "0 as 0, and of several rows of a pair the largest. Users whose candidates are all worth nothing are left out.",
+        "higher",
+        "Järvelin and Kekäläinen, TOIS 2002; exponential gain as Burges et al., ICML 2005",
+        short="gain: how much the row was worth",
+    ),
+    "gauc": Definition(
+        "GAUC",
+        "Area under the ROC curve of each user's own judged rows, the share of pairs of a relevant and another row "
+        "that the scores put in the right order (equal scores: one half), averaged over users. Users whose rows are "
+        "all relevant or all not are left out; one half is chance.",
+        "higher",
+        "per-user AUC: Zhu et al., «Optimized Cost per Click in Taobao Display Advertising», KDD 2017",
+        short="AUC within each user's rows, mean over users",
+    ),
+    "gauc_weighted": Definition(
+        "GAUC, weighted",
+        "GAUC in which a user counts as often as there are judged rows (impressions) of that user: "
+        "sum(rows x AUC) / sum(rows), over users with rows of both classes.",
+        "higher",
+        "Zhu et al., KDD 2017; as in Zhou et al., «Deep Interest Network», KDD 2018, §6.2",
+        short="GAUC, users weighted by their rows",
+    ),
+    "rmse_seconds": Definition(
+        "RMSE in seconds",
+        "RMSE of the watch time: predicted and actual watch ratio times the seconds of the video, over the judged rows "
+        "whose video has a known length.",
+        "lower",
+        short="RMSE of watch ratio x seconds of the video",
+    ),
+    "mae_seconds": Definition(
+        "MAE in seconds",
+        "MAE of the watch time: predicted and actual watch ratio times the seconds of the video, over the judged rows "
+        "whose video has a known length. What papers on watch time report; only comparable on the same rows.",
+        "lower",
+        short="MAE of watch ratio x seconds of the video",
+    ),
+    "xauc_seconds": Definition(
+        "XAUC in seconds",
+        "XAUC of the watch time: pairs of judged rows by predicted and actual watch ratio times the seconds of the "
+        "video (of at most 300,000 rows drawn at random). That longer videos are watched for longer counts here.",
+        "higher",
+        "Zhan et al., KDD 2022",
+        short="XAUC of watch ratio x seconds of the video",
+    ),
+    "calibration_error": Definition(
+        "Calibration error",
+        "Expected calibration error: the judged rows in bins of equal size by their prediction, |mean prediction - "
+        "mean actual value| of each, averaged over rows, in the unit of the value. Noise makes it larger than 0 even "
+        "for a perfect model, the more so with few rows in a bin.",
+        "lower",
+        "Naeini et al., AAAI 2015, with bins of equal size; the same of values that are no probabilities",
+        short="mean |prediction - actual| of bins",
+    ),
+    "calibration_slope": Definition(
+        "Calibration slope",
+        "Slope of actual on predicted values by least squares; for probabilities that of a logistic regression of the "
+        "class on the log odds of the prediction. 1 is right; below 1 predictions are too extreme, above 1 too timid.",
+        None,
+        "Cox, Biometrika 1958; Van Calster et al., Journal of Clinical Epidemiology 2016",
+        short="actual on predicted, 1 is right",
+    ),
     "explained": Definition(
         "Explained",
         "1 - squared error / squared deviation from the mean of the judged rows: the share of variance explained.",

@@ -10,7 +10,7 @@ Shape letters: B judged users, n length of the lists, K cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from towerrec.metrics.functional import coverage_at_k, hits_of, ranking_metrics
 from towerrec.ragged import TopN, UserItems
 from towerrec.report.beyond import Beyond
-from towerrec.report.bootstrap import intervals
+from towerrec.report.bootstrap import ends_of, intervals, resampled_means
 from towerrec.report.per_user import figures, values_of
 
 Summary = dict[str, dict[str, Any]]
@@ -131,14 +131,20 @@ def judge_system(
     seed: int = 0,
     bound: bool = False,
     beyond: Beyond | None = None,
+    more: Mapping[str, Tensor] | None = None,
 ) -> Judged:
     """`judge` and `summarise` in one; coverage is a share of `num_candidates`, by default of the whole catalogue. With
-    `beyond`, whose users are all judged, the figures beyond accuracy too."""
+    `beyond`, whose users are all judged, the figures beyond accuracy too; `more` has further columns [B]."""
     per_user = judge(lists, relevant, user_idx_B, ks, user_ids=user_ids)
     if beyond is not None:
         assert per_user.height == len(user_idx_B), "users without a relevant item are no judged users"
         columns = {name: column_B.numpy() for name, column_B in beyond.per_user(lists.items, ks).items()}
         per_user = per_user.with_columns(pl.Series(name, column, nan_to_null=True) for name, column in columns.items())
+    if more:
+        assert per_user.height == len(user_idx_B), "users without a relevant item are no judged users"
+        per_user = per_user.with_columns(
+            pl.Series(n, column_B.numpy(), nan_to_null=True) for n, column_B in more.items()
+        )
     base = relevant.num_items if num_candidates is None else num_candidates
     summary = summarise(per_user, lists=lists, num_items=base, num_resamples=num_resamples, seed=seed)
     if beyond is not None:
@@ -146,7 +152,19 @@ def judge_system(
         summary |= {
             name: {"mean": value, "low": None, "high": None, "users": len(lists)} for name, value in found.items()
         }
+    if "gauc" in summary:
+        summary["gauc_weighted"] = weighted(per_user, "gauc", "num_rows", num_resamples=num_resamples, seed=seed)
     return Judged(name, per_user, summary, bound=bound)
+
+
+def weighted(per_user: pl.DataFrame, name: str, weight: str, *, num_resamples: int, seed: int) -> dict[str, Any]:
+    """Mean of a figure in which a user counts as often as `weight` says, with the interval of that ratio over users."""
+    table = per_user.filter(pl.col(name).is_not_null())
+    parts_U2 = np.stack([(table[name] * table[weight]).to_numpy(), table[weight].to_numpy().astype(np.float64)], 1)
+    means_R2 = resampled_means(parts_U2, num_resamples=num_resamples, seed=seed)
+    low, high = ends_of((means_R2[:, 0] / means_R2[:, 1])[:, None])[:, 0]
+    mean = parts_U2[:, 0].sum() / parts_U2[:, 1].sum()
+    return {"mean": float(mean), "low": float(low), "high": float(high), "users": table.height}
 
 
 def num_candidates_of(allowed: Tensor | UserItems | None, num_items: int) -> int:

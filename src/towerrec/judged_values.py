@@ -1,0 +1,211 @@
+"""Predicted values against those of the judged rows: errors in their own unit and in seconds, and calibration.
+
+Shape letters: R judged rows, U users, I items.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from towerrec.baselines.values import UserItemBias
+from towerrec.data.labels_saved import label_from_dict
+from towerrec.data.prepare import Prepared
+from towerrec.metrics.calibration import Z95, bins_of, calibration_error, linear_slope, logistic_slope
+from towerrec.metrics.functional import mae, ordered_pairs, rmse, xauc
+from towerrec.report.bootstrap import intervals
+from towerrec.report.judge import Summary
+
+RESAMPLED_ROWS = 100_000
+"""Rows behind the intervals of predicted values."""
+
+PAIRED_ROWS = 1_000_000
+"""Rows whose pairs the XAUC counts: its standard error is .0003 then, and the count takes seconds."""
+
+FEWER_PAIRED_ROWS = 300_000
+"""The same for what stands beside it, the XAUC of seconds and of baselines: a standard error of .0005."""
+
+BIAS = "user and item bias"
+
+
+def value_unit(prepared: Prepared) -> str:
+    """What `store.values` are, in words: `probability of a positive`, `watch ratio`, or the label's own name."""
+    if prepared.binary:
+        return "probability of a positive"
+    raw = label_from_dict(prepared.meta["label_fitted"]).raw
+    return prepared.label_name if raw is None else raw.replace("_", " ")
+
+
+def judge_values(
+    predicted_R: Tensor, actual_R: Tensor, *, seconds_R: Tensor | None = None, num_resamples: int, seed: int
+) -> Summary:
+    """RMSE, MAE and XAUC of predicted values with 95 % bootstrap intervals over rows (at most 100,000 rows resampled).
+
+    XAUC is a mean over pairs of rows (of at most 1,000,000 rows drawn at random), and its interval that of the mean of
+    `pair_values`. Where all actual values are equal there is none.
+
+    Args:
+        predicted_R: Predictions.
+        actual_R: Actual values, in the same unit.
+        seconds_R: Length of the video of every row where the values are watch ratios, NaN where not known: then the
+            same figures of the watch time in seconds too, `rmse_seconds` and so on, over the rows whose length is
+            known.
+        num_resamples: Bootstrap resamples.
+        seed: Of the rows drawn.
+
+    Raises:
+        ValueError: If a prediction is not finite.
+    """
+    figures = _errors(predicted_R, actual_R, PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
+    if seconds_R is not None and bool((known_R := ~seconds_R.isnan()).any()):
+        times = [(value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R)]
+        found = _errors(*times, FEWER_PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
+        figures |= {f"{name}_seconds": figure for name, figure in found.items()}
+    return figures
+
+
+def _errors(predicted_R: Tensor, actual_R: Tensor, paired_rows: int, *, num_resamples: int, seed: int) -> Summary:
+    error_R = (predicted_R.double() - actual_R.double()).numpy()
+    if not np.isfinite(error_R).all():
+        raise ValueError("some predicted values are not finite: the model has diverged, lower optimizer.lr")
+    figures = {"rmse": float(rmse(predicted_R, actual_R)), "mae": float(mae(predicted_R, actual_R))}
+    order_R = np.random.default_rng(seed).permutation(len(error_R))
+    drawn_R = order_R[:RESAMPLED_ROWS]
+    columns = [error_R[drawn_R] ** 2, np.abs(error_R[drawn_R])]
+    paired_R = torch.from_numpy(order_R[:paired_rows])
+    if bool((actual_R[paired_R] != actual_R[paired_R[0]]).any()):
+        pairs_R = pair_values(predicted_R[paired_R], actual_R[paired_R]).numpy()
+        figures["xauc"] = float(pairs_R.mean())
+        columns.append(pairs_R[:RESAMPLED_ROWS])
+    ends = intervals(np.stack(columns, 1), num_resamples=num_resamples, seed=seed)
+    centre = np.array([column.mean() for column in columns])
+    # A sample of the rows has a wider interval than all of them: shrink it back by the root of the share.
+    share = np.sqrt(len(drawn_R) / np.array([len(error_R), len(error_R), len(paired_R)][: len(columns)]))
+    low, high = centre + (ends - centre) * share
+    low[0], high[0] = np.sqrt(np.maximum([low[0], high[0]], 0))
+    return {
+        name: {"mean": figure, "low": float(low[i]), "high": float(high[i]), "rows": len(error_R)}
+        for i, (name, figure) in enumerate(figures.items())
+    }
+
+
+def pair_values(predicted_R: Tensor, actual_R: Tensor) -> Tensor:
+    """One value per row whose mean is the XAUC and whose spread is that of the XAUC, float64 [R].
+
+    With c of a row's d judged pairs in the right order, `xauc + 2 (c - xauc d) / mean(d)`: a row has a part in the
+    pairs of all others, so its deviation counts twice (the structural components of a U-statistic: Sen 1960; DeLong
+    et al., Biometrics 1988, for the AUC).
+    """
+    right_R, judged_R = ordered_pairs(predicted_R, actual_R)
+    share = right_R.sum() / judged_R.sum()
+    return share + 2 * (right_R - share * judged_R) / judged_R.mean()
+
+
+def value_baselines(prepared: Prepared, on: str) -> dict[str, Tensor]:
+    """What simple predictors say of every judged row, float64 [R] in the unit of `store.values`, from training rows.
+
+    The mean and the median of the training rows are the constants every model must beat; the biases of users and items
+    are what it must beat to know more than how much each watches and is watched.
+    """
+    store = prepared.store
+    mean, median = store.mean_and_median("train")
+    rows = store.rows(on)
+    columns = ("user_idx", "item_idx", store.value_column)
+    bias = UserItemBias().fit(
+        lambda: zip(*(store.blocks(name, "train") for name in columns), strict=True),
+        num_users=store.num_users,
+        num_items=store.num_items,
+    )
+    return {
+        "train mean": torch.full((len(rows),), mean, dtype=torch.float64),
+        "train median": torch.full((len(rows),), median, dtype=torch.float64),
+        BIAS: bias.predict(rows.user_idx, rows.item_idx),
+    }
+
+
+def baseline_figures(
+    predictions: dict[str, Tensor], actual_R: Tensor, *, seconds_R: Tensor | None = None, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """RMSE, MAE and XAUC of every baseline, in the unit of the values and in seconds; names as in `judge_values`.
+
+    A constant orders no pair, so its XAUC is one half; that of others is over at most 300,000 rows drawn at random.
+    """
+    found = {}
+    for name, predicted_R in predictions.items():
+        found[name] = _plain(predicted_R, actual_R, seed)
+        if seconds_R is not None and bool((known_R := ~seconds_R.isnan()).any()):
+            times = [(value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R)]
+            found[name] |= {f"{key}_seconds": figure for key, figure in _plain(*times, seed).items()}
+    return found
+
+
+def _plain(predicted_R: Tensor, actual_R: Tensor, seed: int) -> dict[str, float]:
+    figures = {"rmse": float(rmse(predicted_R, actual_R)), "mae": float(mae(predicted_R, actual_R))}
+    paired_R = torch.from_numpy(np.random.default_rng(seed).permutation(len(actual_R))[:FEWER_PAIRED_ROWS])
+    if bool((predicted_R == predicted_R[0]).all()):
+        return figures | {"xauc": 0.5}
+    order = float(xauc(predicted_R[paired_R], actual_R[paired_R]))
+    return figures if np.isnan(order) else figures | {"xauc": order}
+
+
+def calibration(
+    predicted_R: Tensor, actual_R: Tensor, user_R: Tensor, *, num_bins: int, unit: str, probabilities: bool
+) -> tuple[pl.DataFrame, Summary]:
+    """The calibration curve as a table, and the figures `calibration_error` and `calibration_slope`.
+
+    The table has one row per bin of the prediction by quantiles: `bin` (from 1), `rows`, `predicted` and `actual`
+    (means), `low` and `high` (95 % interval of `actual`, users as clusters; null where a bin has one user) and `unit`.
+
+    Args:
+        predicted_R: Predictions.
+        actual_R: Actual values.
+        user_R: User of every row.
+        num_bins: Bins; fewer where many predictions are equal.
+        unit: What the values are.
+        probabilities: Whether predictions are probabilities: then the slope is that of log odds, and intervals end at
+            0 and 1.
+    """
+    bins = bins_of(predicted_R, actual_R, user_R, num_bins=num_bins)
+    low, high = bins.actual - Z95 * bins.error, bins.actual + Z95 * bins.error
+    if probabilities:
+        low, high = low.clamp(0, 1), high.clamp(0, 1)
+    table = pl.DataFrame(
+        {
+            "bin": np.arange(1, len(bins.rows) + 1),
+            "rows": bins.rows.numpy(),
+            "predicted": bins.predicted.numpy(),
+            "actual": bins.actual.numpy(),
+            "low": pl.Series(low.numpy(), nan_to_null=True),
+            "high": pl.Series(high.numpy(), nan_to_null=True),
+            "unit": [unit] * len(bins.rows),
+        }
+    )
+    slope = (logistic_slope if probabilities else linear_slope)(predicted_R, actual_R)
+    figures = {"calibration_error": calibration_error(bins)} | ({} if slope is None else {"calibration_slope": slope})
+    return table, {
+        name: {"mean": figure, "low": None, "high": None, "rows": len(actual_R)} for name, figure in figures.items()
+    }
+
+
+def predictions_table(
+    prepared: Prepared, on: str, predicted_R: Tensor, actual_R: Tensor, *, bias_R: Tensor | None = None
+) -> pl.DataFrame:
+    """Every judged row with what was predicted, worst first: user_id, item_id, actual, predicted, absolute_error, and
+    what the user and item bias says, `bias_predicted`."""
+    rows = prepared.store.rows(on)
+    beside = {} if bias_R is None else {"bias_predicted": bias_R.float().numpy()}
+    return (
+        pl.DataFrame(
+            {
+                "user_id": prepared.user_ids.gather(rows.user_idx.numpy()),
+                "item_id": prepared.item_ids.gather(rows.item_idx.numpy()),
+                "actual": actual_R.float().numpy(),
+                "predicted": predicted_R.float().numpy(),
+                **beside,
+            }
+        )
+        .with_columns(absolute_error=(pl.col("actual") - pl.col("predicted")).abs())
+        .sort("absolute_error", descending=True, maintain_order=True)
+    )

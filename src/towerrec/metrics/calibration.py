@@ -1,0 +1,102 @@
+"""Do predicted values mean what they say: by bins of the prediction, in one figure, and as a slope.
+
+Shape letters: N rows, C bins, U users.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Z95 = 1.959964
+"""Half of a 95 % interval in standard errors."""
+
+_NEWTON_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Rows by quantiles of their prediction, lowest first, each [C]: `rows` int64, the others float64.
+
+    `error` is the standard error of `actual` with users as clusters, NaN where all rows of a bin are of one user.
+    """
+
+    rows: Tensor
+    predicted: Tensor
+    actual: Tensor
+    error: Tensor
+
+
+def bins_of(predicted_N: Tensor, actual_N: Tensor, user_N: Tensor, *, num_bins: int) -> Bins:
+    """Mean prediction and mean actual value by bins that hold about equally many rows.
+
+    Rows that are predicted equal share a bin, so there are fewer bins where many are.
+
+    The error is that of a mean over clusters (Liang and Zeger, Biometrika 1986): rows of a user are alike, and counting
+    them as independent would give intervals that are too narrow.
+    """
+    if num_bins < 1:
+        raise ValueError(f"eval.calibration_bins must be at least 1, got {num_bins}")
+    predicted_N, actual_N = predicted_N.double(), actual_N.double()
+    ordered_N = torch.sort(predicted_N).values
+    at = torch.arange(1, num_bins) * len(ordered_N) // num_bins
+    edges = torch.unique(ordered_N[at])
+    bin_N = torch.unique(torch.bucketize(predicted_N, edges, right=True), return_inverse=True)[1]
+    rows_C = torch.bincount(bin_N)
+    predicted_C, actual_C = (torch.bincount(bin_N, weights=v) / rows_C for v in (predicted_N, actual_N))
+    user_N = torch.unique(user_N, return_inverse=True)[1]
+    num_users = int(user_N.max()) + 1
+    cell_N = bin_N * num_users + user_N
+    shape = (len(rows_C), num_users)
+    deviation_CU = torch.bincount(cell_N, weights=actual_N - actual_C[bin_N], minlength=shape[0] * shape[1]).view(shape)
+    users_C = (torch.bincount(cell_N, minlength=shape[0] * shape[1]).view(shape) > 0).sum(1)
+    widened_C = users_C / (users_C - 1)
+    error_C = (deviation_CU.square().sum(1) * widened_C).sqrt() / rows_C
+    return Bins(rows_C, predicted_C, actual_C, torch.where(users_C > 1, error_C, torch.nan))
+
+
+def calibration_error(bins: Bins) -> float:
+    """Mean over rows of |mean prediction - mean actual value| of their bin, in the unit of the values.
+
+    The expected calibration error of Naeini et al. (AAAI 2015), with bins of equal size, for probabilities and for
+    values alike.
+    """
+    return float((bins.rows * (bins.predicted - bins.actual).abs()).sum() / bins.rows.sum())
+
+
+def linear_slope(predicted_N: Tensor, actual_N: Tensor) -> float | None:
+    """Slope of the least-squares line of actual on predicted values; None where all predictions are equal.
+
+    1 is right; below 1 predictions lie too far apart.
+    """
+    predicted_N, actual_N = predicted_N.double(), actual_N.double()
+    deviation_N = predicted_N - predicted_N.mean()
+    spread = deviation_N.square().sum()
+    return float((deviation_N * (actual_N - actual_N.mean())).sum() / spread) if spread > 0 else None
+
+
+def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> float | None:
+    """Slope of a logistic regression of the class on the log odds of its predicted probability.
+
+    1 is right; below 1 probabilities are too extreme (Cox, Biometrika 1958). Probabilities are kept 1e-7 away from 0
+    and 1. None where all predictions are equal, all rows are of one class, or the classes are separated.
+    """
+    probability_N, actual_N = probability_N.double().clamp(1e-7, 1 - 1e-7), actual_N.double()
+    odds_N = torch.logit(probability_N)
+    scale, centre = odds_N.std(), odds_N.mean()
+    share = actual_N.mean()
+    if len(odds_N) < 2 or not scale > 0 or not 0 < share < 1:
+        return None
+    x_N2 = torch.stack([torch.ones_like(odds_N), (odds_N - centre) / scale], 1)
+    beta_2 = torch.stack([torch.logit(share), torch.zeros_like(share)])
+    for _ in range(_NEWTON_STEPS):
+        p_N = torch.sigmoid(x_N2 @ beta_2)
+        weight_N = p_N * (1 - p_N)
+        hessian_22 = (x_N2 * weight_N[:, None]).T @ x_N2
+        step_2 = torch.linalg.lstsq(hessian_22, x_N2.T @ (actual_N - p_N)).solution
+        beta_2 = beta_2 + step_2 * min(1.0, 4.0 / float(step_2.abs().max().clamp(min=1e-12)))
+        if float(step_2.abs().max()) < 1e-10:
+            return float(beta_2[1] / scale)
+    return None
