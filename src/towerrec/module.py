@@ -20,6 +20,7 @@ from towerrec.metrics.topk import RankingMetrics
 from towerrec.metrics.watch_time import ErrorMetrics
 from towerrec.nn.batch_scorer import BatchScorer
 from towerrec.nn.ensemble import Model, build_model, members_of
+from towerrec.nn.gradients import gradient_norm
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
 from towerrec.nn.peers import Peers
@@ -137,6 +138,7 @@ class RetrievalModule(L.LightningModule):
         self._teachers: list[BatchScorer] = []
         self._item_IV: Tensor | None = None
         self._profile_IV: Tensor | None = None
+        self._ranked_BV: Tensor | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes dozens of times a step which hook runs: not worth a search for parameters each time.
@@ -226,9 +228,7 @@ class RetrievalModule(L.LightningModule):
         total: Tensor = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
         mean = total.detach() / len(losses)
         self._loss_sum += mean
-        # Logging every step costs more than the step of a small model.
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.global_step + 1) % every == 0:
+        if self._logs_this_step:
             self.log("train/loss_step", mean, prog_bar=True, batch_size=len(batch), sync_dist=True)
         if self.trainer.is_last_batch:
             # Once an epoch, and here: at the end of the epoch callbacks have their turn before the module.
@@ -240,14 +240,23 @@ class RetrievalModule(L.LightningModule):
                 batch_size=1,
                 sync_dist=True,
             )
+            self._log_learned()
         return total
 
-    def on_train_epoch_end(self) -> None:
+    @property
+    def _logs_this_step(self) -> bool:
+        """Logging every step costs more than the step of a small model."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return (self.global_step + 1) % every == 0
+
+    def _log_learned(self) -> None:
+        """Numbers that training has found for itself."""
+        learned = dict(self.loss.learned())
         log_scale = members_of(self.model)[0].log_scale
         if log_scale is not None:
-            self.log("train/scale", log_scale.detach().exp())
-        for name, value in self.loss.learned().items():
-            self.log(f"train/{name}", value)
+            learned["scale"] = log_scale.detach().exp()
+        for name, value in learned.items():
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, batch_size=1)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         # Lightning would take a dataclass apart and copy it field by field, even where all of it is there already.
@@ -260,7 +269,15 @@ class RetrievalModule(L.LightningModule):
         total = self.trainer.estimated_stepping_batches
         scheduler = self.scheduler_settings.build(optimizer, float(total))
         interval = "epoch" if self.scheduler_settings.is_constant else "step"
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": interval}}
+        # The name under which Lightning's LearningRateMonitor logs the rates of its groups.
+        named = {"scheduler": scheduler, "interval": interval, "name": "optim/lr"}
+        return {"optimizer": optimizer, "lr_scheduler": named}
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Where nothing is logged a pass over all gradients is for nobody.
+        if self._logs_this_step and self.trainer.loggers:
+            norm = gradient_norm(self, Peers(self.trainer.global_rank, self.trainer.world_size))
+            self.log("optim/grad_norm", norm, batch_size=1)
 
     # -- validation and test -------------------------------------------------------------------------------------
 
@@ -311,6 +328,7 @@ class RetrievalModule(L.LightningModule):
             exclude=task.exclude,
             allowed=task.allowed,
         )
+        self._ranked_BV = user_BV if self._ranked_BV is None else self._ranked_BV
         hits_BK = hits_of(lists.items, task.relevant, user_idx_B)
         self.ranking.update(lists.items, hits_BK, task.relevant.counts[user_idx_B])
 
@@ -326,8 +344,18 @@ class RetrievalModule(L.LightningModule):
         if inverse is not None:
             self.raw_errors.update(inverse(predicted_B), inverse(batch.label))
 
+    @property
+    def ranked_vectors(self) -> tuple[Tensor, Tensor] | None:
+        """Vectors of the users ranked first [B, V] and of all items [I, V], for callbacks at the end of a validation.
+
+        None where no users were ranked. Afterwards they are gone.
+        """
+        if self._ranked_BV is None or self._item_IV is None:
+            return None
+        return self._ranked_BV, self._item_IV
+
     def _finish(self, stage: str) -> None:
-        self._item_IV = self._profile_IV = None
+        self._item_IV = self._profile_IV = self._ranked_BV = None
         figures: dict[str, Tensor] = {}
         for prefix, metric in (("", self.ranking), ("", self.errors), ("raw_", self.raw_errors)):
             if metric.update_called:

@@ -73,7 +73,7 @@ class OptimizerSettings:
         for name, parameter in named:
             if parameter.requires_grad:
                 groups[_kind(name, parameter)].append(parameter)
-        filled = [{"params": parameters, **of_kind[kind]} for kind, parameters in groups.items() if parameters]
+        filled = [{"params": p, "name": kind, **of_kind[kind]} for kind, p in groups.items() if p]
         return self._make(filled)
 
     def _make(self, groups: list[dict[str, Any]]) -> Optimizer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from towerrec.cost import peak_memory_bytes
 from towerrec.data.prepare import Prepared
 from towerrec.files import write_json
 from towerrec.schema import SPLITS
@@ -73,6 +73,11 @@ class RunDirectory:
     def evaluation(self) -> Path:
         return self.root / "evaluation"
 
+    @property
+    def validation(self) -> Path:
+        """Figures of every user on the validation rows, which settings are chosen by."""
+        return self.root / "validation"
+
     def facts(self) -> dict[str, Any]:
         """What `run.json` says."""
         facts: dict[str, Any] = json.loads(self.facts_file.read_text(encoding="utf-8"))
@@ -125,12 +130,6 @@ def environment() -> dict[str, Any]:
         "command": " ".join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _version(name: str) -> str | None:

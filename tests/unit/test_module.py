@@ -250,7 +250,7 @@ def test_throughput_counts_every_row_once_and_lines_name_the_figures(capsys: pyt
     module, rates = module_of(PLANTED), Throughput()
     figures = fit(module, epochs=2, callbacks=[rates, progress(kind="lines")], enable_progress_bar=True)
     assert rates.rows == 2 * len(PLANTED.train)
-    assert figures["train/rows_per_s"] > 0 and rates.rows_per_s > 0
+    assert figures["speed/rows_per_s"] > 0 and figures["memory/peak_mib"] > 0 and rates.rows_per_s > 0
     lines = capsys.readouterr().out.strip().splitlines()
     assert [line.split("  ")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
     assert "val/rmse 0." in lines[0]

@@ -112,6 +112,16 @@ def members_of(model: Model) -> list[TwoTower]:
     return model.all if isinstance(model, Ensemble) else [model]
 
 
+def without_biases(model: Model, vectors_RV: Tensor) -> Tensor:
+    """Vectors of users or items without the columns that biases are folded into, [R, V'].
+
+    What is left are directions of taste, and the lengths that go with them.
+    """
+    if not members_of(model)[0].folds_bias:
+        return vectors_RV
+    return torch.cat([part_RV[:, :-2] for part_RV in vectors_RV.tensor_split(len(members_of(model)), dim=1)], dim=1)
+
+
 def build_model(schema: FeatureSchema, model: Mapping[str, Any]) -> Model:
     """The model that a config describes: `name`, `members` and the keywords of `TwoTower`.
 

@@ -251,6 +251,12 @@ class Tower(nn.Module):
         bias_R = None if self.id_biases is None else read(self.id_biases[:, None], id_R, readers)[:, 0]
         return read(self.id_vectors, id_R, readers), bias_R
 
+    @property
+    def blocks(self) -> list[nn.Parameter]:
+        """Tables of which this process holds a block of rows only."""
+        tables = (self.id_vectors, self.id_biases) if self.shard is not None else ()
+        return [table for table in tables if table is not None]
+
     def keep(self, shard: RowShard) -> None:
         """Keep a block of rows of the id's tables; the others lie with other processes (`nn.sharded`)."""
         assert self.id_vectors is not None and self.shard is None
