@@ -1,76 +1,232 @@
-"""Two or more judgements side by side, user by user."""
+"""Two or more judgements side by side: runs, settings of a sweep with their seeds, baselines, lists of any system."""
 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from towerrec.baselines.registry import HINDSIGHT
 from towerrec.files import whole_file
-from towerrec.report.bootstrap import paired_difference
-from towerrec.report.text import aligned
+from towerrec.report import side_by_side
+from towerrec.report.groups import Group, averaged, group_runs, jobs_of, read_tables
+from towerrec.report.interpret import main_metric
+from towerrec.report.optimism import optimism
+from towerrec.report.per_user import common_figures
+from towerrec.report.side_by_side import Comparison, Contender
+from towerrec.report.side_by_side_text import markdown
+
+log = logging.getLogger(__name__)
+
+RULES = ("split", "candidates", "positive", "num_candidates", "candidates_per_user", "fingerprint")
+"""What must be equal for figures to stand beside each other; the last is of the judged users and relevant items."""
+
+PER_USER = "per_user.parquet"
+VALIDATED = "validation/per_user.parquet"
 
 
-def compare(directories: list[str], *, num_resamples: int, seed: int) -> pl.DataFrame:
-    """Paired differences of the first judgement to each of the others, user by user, for the metrics all of them have.
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep that is compared: its finished jobs, as settings."""
+
+    path: str
+    groups: list[Group]
+
+
+def compare(
+    places: Sequence[str],
+    *,
+    against: str = "first",
+    grouped: str = "sweeps",
+    correction: str = "holm",
+    num_resamples: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare judgements user by user, for the figures all of them have.
 
     Args:
-        directories: Run directories, or directories with a `per_user.parquet`.
-        num_resamples: Bootstrap resamples.
-        seed: Of the resamples.
+        places: Run directories, directories with a `per_user.parquet`, and sweeps, which stand for their settings.
+        against: `first` compares the first with each of the others, `all` each with each.
+        grouped: Whose runs that differ in their repeats only (`groups.REPEATS`) count as one: those of `sweeps`, `all`
+            that are given, or `none`.
+        correction: Of p-values, for all pairs that are compared.
+        num_resamples: Bootstrap resamples and random flips.
+        seed: Of both.
 
     Raises:
-        ValueError: Fewer than two, one without a judgement, or judgements by different rules.
+        ValueError: Fewer than two, one without a judgement, or judgements by different rules or of different rows.
     """
-    if len(directories) < 2:
-        raise ValueError("compare needs at least two directories: compare=[RUN_A,RUN_B]")
-    judged = [_judgement(Path(d)) for d in directories]
-    rules = [j["rules"] for j in judged]
-    for key in ("split", "candidates", "positive"):
-        found = sorted({str(r[key]) for r in rules})
-        if len(found) > 1:
-            raise ValueError(f"judged by different rules ({key}: {', '.join(found)}): judge them alike first")
-    metrics = [m for m in judged[0]["per_user"].columns if "@" in m and all(m in j["per_user"].columns for j in judged)]
-    rows = []
-    for other, directory in zip(judged[1:], directories[1:], strict=True):
-        for metric in metrics:
-            gap = paired_difference(
-                judged[0]["per_user"], other["per_user"], metric, num_resamples=num_resamples, seed=seed
-            )
-            rows.append({"first": directories[0], "second": directory, "metric": metric, **gap.to_dict()})
-    return pl.DataFrame(rows)
+    sweeps = [_sweep(place, grouped) for place in places if _is_sweep(Path(place))]
+    contenders = _contenders(places, sweeps, grouped)
+    if len(contenders) < 2:
+        raise ValueError(_too_few(places, contenders))
+    about = {contender.name: [_about(place) for place in contender.places] for contender in contenders}
+    _check_rules({name: [one["protocol"] for one in ones] for name, ones in about.items()})
+    first = about[contenders[0].name][0]
+    metric = main_metric(common_figures([table for contender in contenders for table in contender.tables]))
+    # Baselines were judged beside every run: where runs judge different users, those of one say nothing of the others.
+    alike = len({one["protocol"]["fingerprint"] for one in about[contenders[0].name]}) == 1
+    return side_by_side.compare(
+        contenders,
+        against=against,
+        correction=correction,
+        num_resamples=num_resamples,
+        seed=seed,
+        beside=first["baselines"] if alike else {},
+        bounds=(HINDSIGHT,),
+        optimism=_optimism(sweeps, metric, num_resamples=num_resamples, seed=seed),
+        rules={key: value for key, value in first["protocol"].items() if alike or key in RULES[:3]},
+    )
 
 
-def write_comparison(table: pl.DataFrame, directory: Path) -> None:
-    """Write `comparison.parquet`."""
-    with whole_file(directory / "comparison.parquet") as path:
-        table.write_parquet(path)
+def write_comparison(comparison: Comparison, directory: Path) -> None:
+    """Write `comparison.parquet` (the paired differences), `systems.parquet`, `runs.parquet` and `comparison.md`."""
+    for name, table in (
+        ("comparison", comparison.paired),
+        ("systems", comparison.systems),
+        ("runs", comparison.runs),
+        ("optimism", comparison.optimism),
+    ):
+        if table is not None:
+            with whole_file(directory / f"{name}.parquet") as path:
+                table.write_parquet(path)
+    with whole_file(directory / "comparison.md") as path:
+        path.write_text(markdown(comparison), encoding="utf-8")
 
 
-def comparison_text(table: pl.DataFrame) -> str:
-    """Paired differences as lines for a terminal."""
-    head = ["metric", "first - second", "95 % interval", "better for", "worse for"]
-    lines = []
-    for second, part in table.group_by("second", maintain_order=True):
-        body = [
-            [
-                row["metric"],
-                f"{row['mean']:+.4f}",
-                f"{row['low']:+.4f} to {row['high']:+.4f}",
-                f"{row['wins']:.0%}",
-                f"{row['losses']:.0%}",
-            ]
-            for row in part.iter_rows(named=True)
+def _contenders(places: Sequence[str], sweeps: Sequence[Sweep], grouped: str) -> list[Contender]:
+    """What is compared, in the order given; names are those of the settings or the places as they were written."""
+    by_path = {sweep.path: sweep for sweep in sweeps}
+    runs = [place for place in places if place not in by_path]
+    if grouped == "all":
+        together = group_runs([Path(run) for run in runs if (Path(run) / ".hydra").is_dir()])
+        members = {str(run): group for group in together for run in group.runs}
+    else:
+        members = {}
+    found: list[Contender] = []
+    for place in places:
+        if place in by_path:
+            prefix = f"{place}: " if len(places) > 1 else ""
+            found += [_contender(f"{prefix}{group.name}", group) for group in by_path[place].groups]
+        elif (group := members.get(str(Path(place)))) is not None:
+            if Path(place) == min(group.runs, key=[Path(run) for run in runs].index):
+                found.append(_contender(group.name, group))
+        else:
+            found.append(_contender(place, Group(place, (), (Path(place),), ("",))))
+    return _with_own_names(found)
+
+
+def _contender(name: str, group: Group) -> Contender:
+    judged = [_judgement(run) for run in group.runs]
+    tables = read_tables(judged, PER_USER)
+    return Contender(name, tuple(str(run) for run in judged), group.repeats, tuple(tables))
+
+
+def _with_own_names(contenders: Sequence[Contender]) -> list[Contender]:
+    """The same, with a number behind a name that was there before."""
+    names: list[str] = []
+    for contender in contenders:
+        before = [name for name in names if name == contender.name or name.startswith(f"{contender.name} (")]
+        names.append(f"{contender.name} ({len(before) + 1})" if before else contender.name)
+    return [Contender(n, c.places, c.repeats, c.tables) for n, c in zip(names, contenders, strict=True)]
+
+
+def _sweep(place: str, grouped: str) -> Sweep:
+    jobs = jobs_of(Path(place))
+    finished = [job for job in jobs if _holds_judgement(job / "evaluation")]
+    if len(finished) < len(jobs):
+        missing = ", ".join(job.name for job in jobs if job not in finished)
+        log.info(f"{place}: jobs without a judgement are left out ({missing})")
+    groups = group_runs(finished)
+    if grouped == "none":
+        groups = [
+            Group(" ".join(filter(None, (group.name, repeat))), group.overrides, (run,), (repeat,))
+            for group in groups
+            for run, repeat in zip(group.runs, group.repeats, strict=True)
         ]
-        lines += [f"{part['first'][0]} against {second[0]} ({part['users'][0]:,} users)", *aligned([head, *body]), ""]
-    return "\n".join(lines)
+    return Sweep(place, groups)
 
 
-def _judgement(directory: Path) -> dict[str, Any]:
-    for place in (directory / "evaluation", directory):
-        if (place / "per_user.parquet").is_file() and (place / "comparison.json").is_file():
-            about = json.loads((place / "comparison.json").read_text(encoding="utf-8"))
-            return {"per_user": pl.read_parquet(place / "per_user.parquet"), "rules": about["protocol"]}
-    raise ValueError(f"{directory} holds no judgement (per_user.parquet): run python evaluate.py run={directory} first")
+def _optimism(sweeps: Sequence[Sweep], metric: str, *, num_resamples: int, seed: int) -> pl.DataFrame | None:
+    """What choosing among the settings of each sweep by its validation rows flatters; None where there is no choice."""
+    rows = []
+    for sweep in sweeps:
+        tables = {
+            group.name: averaged(read_tables(group.runs, VALIDATED))
+            for group in sweep.groups
+            if all((run / VALIDATED).is_file() for run in group.runs)
+        }
+        if len(tables) == len(sweep.groups) > 1:
+            found = optimism(tables, metric, num_resamples=num_resamples, seed=seed)
+            rows.append({"sweep": sweep.path, **found.row()})
+    return pl.DataFrame(rows) if rows else None
+
+
+def _check_rules(rules: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Refuse judgements that do not answer the same question.
+
+    Raises:
+        ValueError: Naming two of them and what differs.
+    """
+    for name, ones in rules.items():
+        if any(key not in one for one in ones for key in RULES):
+            raise ValueError(f"{name} was judged by an older towerrec: judge it again, python evaluate.py run={name}")
+    (first, reference), *others = rules.items()
+    for key in RULES:
+        wanted = sorted({str(one[key]) for one in reference})
+        for name, ones in others:
+            found = sorted({str(one[key]) for one in ones})
+            if found == wanted:
+                continue
+            if key == "fingerprint":
+                raise ValueError(
+                    f"judged on different rows: the relevant items of the judged users differ between {first} "
+                    f"({reference[0]['users']:,} users) and {name} ({ones[0]['users']:,} users). Compare judgements of "
+                    "the same data, cleaning, label and split, with the same seeds or windows for each"
+                )
+            raise ValueError(
+                f"judged by different rules ({key}: {', '.join(wanted)} in {first}, {', '.join(found)} in {name}): "
+                "judge them alike first"
+            )
+
+
+def _too_few(places: Sequence[str], contenders: Sequence[Contender]) -> str:
+    if not places or not contenders:
+        return "compare needs at least two directories: compare=[RUN_A,RUN_B]"
+    name, runs = contenders[0].name, len(contenders[0].tables)
+    if runs > 1:
+        return (
+            f"all {runs} runs are repeats of one setting ({name}), so there is nothing to compare it with: give "
+            "another run, or take them one by one with compare_grouped=none"
+        )
+    return f"compare needs at least two directories: compare=[RUN_A,RUN_B]; {name} is the only one with a judgement"
+
+
+def _about(place: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(place) / "comparison.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _judgement(place: Path) -> Path:
+    """The directory of the judgement that a place names."""
+    for directory in (place / "evaluation", place):
+        if _holds_judgement(directory):
+            return directory
+    raise ValueError(
+        f"{place} holds no judgement (per_user.parquet): run python evaluate.py run={place} first, or with "
+        "recommendations=FILE output=DIR for lists"
+    )
+
+
+def _holds_judgement(directory: Path) -> bool:
+    return (directory / PER_USER).is_file() and (directory / "comparison.json").is_file()
+
+
+def _is_sweep(place: Path) -> bool:
+    itself = _holds_judgement(place) or _holds_judgement(place / "evaluation")
+    return place.is_dir() and not itself and bool(jobs_of(place))

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from towerrec.config_eval import CORRECTIONS, GAINS, EvalConfig, FactsConfig, check_slices
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
 from towerrec.config_types import check_types, closest
+from towerrec.progress import KINDS
 from towerrec.sweeping import BASIC_LAUNCHER
 
 ConfigT = TypeVar("ConfigT")
@@ -190,6 +191,7 @@ def train_config(cfg: DictConfig) -> TrainConfig:
     """The typed, checked config of `train.py`."""
     config = _typed(cfg, TrainConfig)
     _check_eval(config.eval)
+    _check_ways(config)
     for name in ("batch_size", "micro_batch", "eval_users", "eval_rows", "buffer_rows"):
         if (size := getattr(config.loader, name)) is not None:
             _at_least_one(f"loader.{name}", size)
@@ -223,6 +225,7 @@ def recommend_config(cfg: DictConfig) -> RecommendConfig:
     if config.memory_mb is not None and not config.memory_mb > 0:
         raise ValueError(f"memory_mb must be above 0, got {config.memory_mb}")
     _one_of("precision", config.precision, ("float32", "bfloat16"))
+    _one_of("progress", config.progress, KINDS)
     _one_of("format", config.format, ("parquet", "csv", "jsonl"))
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
     check_prior(config.prior)
@@ -241,6 +244,7 @@ def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
     if config.run is not None:
         config = _with_settings_of_run(config, Path(config.run))
     _check_eval(config.eval)
+    _check_ways(config)
     _one_of("checkpoint", config.checkpoint, ("best", "last"))
     check_prior(config.prior)
     _one_of("compare_against", config.compare_against, ("first", "all"))
@@ -342,6 +346,13 @@ def _locate(target: str) -> Callable[..., Any]:
         raise ValueError(f"_target_ {target!r} cannot be imported: {error}") from error
 
 
+def beside_others() -> bool:
+    """Whether this is a job of a sweep that runs beside other jobs."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return False
+    return bool(HydraConfig.get().launcher._target_ != BASIC_LAUNCHER)
+
+
 def output_dir() -> Path:
     """The directory Hydra made for this job."""
     return Path(HydraConfig.get().runtime.output_dir)
@@ -379,6 +390,11 @@ def _check_eval(config: EvalConfig) -> None:
     if config.gain_clip is not None and not config.gain_clip > 0:
         raise ValueError(f"eval.gain_clip must be above 0, inf for no clip, got {config.gain_clip}")
     check_slices(config)
+
+
+def _check_ways(config: DataTaskConfig) -> None:
+    _one_of("audit", config.audit, ("fail", "warn", "off"))
+    _one_of("progress", config.progress, KINDS)
 
 
 def _at_least_one(name: str, value: int) -> None:

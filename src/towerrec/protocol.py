@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
+from towerrec.data import stable_hash
 from towerrec.data.id_files import known_or_refused, read_ids
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import CANDIDATES
@@ -42,6 +44,7 @@ class Protocol:
         allowed: Candidates: bool [I] for all, one list per user, or None for all items.
         num_candidates: Items that could be listed for somebody.
         candidates_per_user: Items that could be listed for a judged user, on average.
+        fingerprint: Of the judged users with their relevant items, by id: equal where two judgements ask the same.
         peers: The processes that share the users: each makes the lists of its part, and all get those of all.
     """
 
@@ -56,6 +59,7 @@ class Protocol:
     allowed: Tensor | UserItems | None
     num_candidates: int
     candidates_per_user: float
+    fingerprint: str
     peers: Peers = ALONE
 
     def shared(self, lists: Callable[[Tensor], TopN]) -> TopN:
@@ -75,6 +79,7 @@ class Protocol:
             "relevant_but_no_candidate": self.dropped,
             "num_candidates": self.num_candidates,
             "candidates_per_user": self.candidates_per_user,
+            "fingerprint": self.fingerprint,
         }
 
 
@@ -125,7 +130,26 @@ def protocol(
     if max(ks) > num_candidates:
         raise ValueError(f"eval.ks: {max(ks)} is larger than the {num_candidates:,} candidates there are: lower it")
     per_user = _candidates_per_user(users, allowed, exclude)
-    return Protocol(on, sorted(ks), mode, rule, users, relevant, dropped, exclude, allowed, num_candidates, per_user)
+    return Protocol(
+        on=on,
+        ks=sorted(ks),
+        candidates=mode,
+        positive=rule,
+        users=users,
+        relevant=relevant,
+        dropped=dropped,
+        exclude=exclude,
+        allowed=allowed,
+        num_candidates=num_candidates,
+        candidates_per_user=per_user,
+        fingerprint=_fingerprint(relevant, prepared),
+    )
+
+
+def _fingerprint(relevant: UserItems, prepared: Prepared) -> str:
+    user_keys, item_keys = stable_hash.ids(prepared.user_ids), stable_hash.ids(prepared.item_ids)
+    users = np.repeat(user_keys[: relevant.num_users], relevant.counts.cpu().numpy())
+    return stable_hash.of_pairs(users, item_keys[relevant.items.cpu().numpy()])
 
 
 def _candidates_per_user(users: Tensor, allowed: Tensor | UserItems, exclude: UserItems | None) -> float:

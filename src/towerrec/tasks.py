@@ -7,16 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from towerrec import comparing, distributed, freshness, judging, recommending
-from towerrec.choices import split_node
+from towerrec import choices, comparing, distributed, freshness, judging, recommending, sweep_jobs
+from towerrec.choices import loss_node, split_node
 from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, build, output_dir
 from towerrec.data.catalogue import load_catalogue, save_catalogue
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.report import as_text
 from towerrec.files import write_json
 from towerrec.refit import fit_twice
+from towerrec.report import side_by_side_text
 from towerrec.run_directory import RunDirectory, begin, environment, finish, next_steps
 from towerrec.scoring import torch_device
+from towerrec.tensorboard import results
 from towerrec.training import fit
 
 log = logging.getLogger(__name__)
@@ -35,10 +37,27 @@ def train(cfg: TrainConfig) -> float | None:
     known = judging.log_of_run(data.prepared, fitted.facts, on="test")
     save_catalogue(known, run.catalogue, profile=fitted.facts["profile"])
     facts = finish(run, begun, fitted.facts, data.prepared)
+    if fitted.pruned is not None:
+        results.write(fitted.loggers, run, known, {}, facts)
+        log.info(sweep_jobs.note_pruned(run.root, fitted.pruned))
+        return fitted.monitored
     judged = judging.judge_training(cfg.eval, run, data.prepared, seed=cfg.seed, facts=facts)
     write_json(run.metrics_file, {on: found.metrics for on, found in judged.items()})
+    results.write(fitted.loggers, run, known, judged, facts)
     log.info(next_steps(run, fitted.facts))
     return fitted.monitored
+
+
+def watched(cfg: TrainConfig) -> tuple[str, str]:
+    """Prepare the log and tell which validation figure a run would watch, and whether its `max` or `min` is best.
+
+    Raises:
+        ValueError: If nothing is validated, so that nothing can be chosen by.
+    """
+    prepared = prepared_data(cfg).prepared
+    if prepared.store.num_rows("val") == 0:
+        raise ValueError("the split leaves no validation rows, by which a study chooses: give it some (split.val, ...)")
+    return choices.watched(cfg.callbacks, build(loss_node(cfg.loss, prepared, candidates=cfg.eval.candidates), "loss"))
 
 
 def recommend(cfg: RecommendConfig) -> None:
@@ -72,10 +91,17 @@ def evaluate(cfg: EvaluateConfig) -> None:
     if cfg.compare is not None:
         if distributed.rank() != 0:
             return
-        table = comparing.compare(cfg.compare, num_resamples=cfg.eval.num_resamples, seed=cfg.seed)
+        found = comparing.compare(
+            cfg.compare,
+            against=cfg.compare_against,
+            grouped=cfg.compare_grouped,
+            correction=cfg.eval.correction,
+            num_resamples=cfg.eval.num_resamples,
+            seed=cfg.seed,
+        )
         directory = Path(cfg.output) if cfg.output is not None else output_dir() / "evaluation"
-        comparing.write_comparison(table, directory)
-        log.info(f"{comparing.comparison_text(table)}{directory / 'comparison.parquet'}")
+        comparing.write_comparison(found, directory)
+        log.info(f"{side_by_side_text.text(found)}\ncomparison: {directory}")
         return
     run = None if cfg.run is None else RunDirectory.open(cfg.run)
     directory = output_dir() / "evaluation" if run is None else run.evaluation

@@ -1,4 +1,4 @@
-"""Hashes that are the same on every machine and in every version: the coins of random splits."""
+"""Hashes that are the same on every machine and in every version: the coins of random splits, names of sets of rows."""
 
 from __future__ import annotations
 
@@ -32,6 +32,16 @@ def ids(column: pl.Series) -> Uint64s:
     digests = [hashlib.blake2b(str(value).encode(), digest_size=8).digest() for value in distinct.to_list()]
     keys = pl.Series(np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64))
     return column.replace_strict(distinct, keys, return_dtype=pl.UInt64).to_numpy()
+
+
+def of_pairs(first_N: Uint64s, second_N: Uint64s) -> str:
+    """One name, 16 hexadecimal digits, for a set of pairs of keys, in whatever order they come."""
+    total = 0
+    with np.errstate(over="ignore"):
+        for start in range(0, len(first_N), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            total += int(_splitmix(_splitmix(first_N[part]) + second_N[part]).sum(dtype=np.uint64))
+    return f"{total % 2**64:016x}"
 
 
 def _splitmix(state: Uint64s) -> Uint64s:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -11,11 +11,11 @@ from towerrec.report.judge import NUM_RELEVANT, Judged, Summary
 from towerrec.report.paired import Difference, difference
 
 
-def main_metric(summary: Summary) -> str:
+def main_metric(figures: Collection[str]) -> str:
     """NDCG at 20, or at the cut closest to it: the one figure to name first."""
-    cuts = [int(name.split("@")[1]) for name in summary if name.startswith("ndcg@")]
+    cuts = [int(name.split("@")[1]) for name in figures if name.startswith("ndcg@")]
     if not cuts:
-        raise ValueError(f"the summary has no ndcg@k; it has {', '.join(summary)}")
+        raise ValueError(f"the summary has no ndcg@k; it has {', '.join(figures)}")
     return f"ndcg@{min(cuts, key=lambda k: (abs(k - 20), k))}"
 
 
