@@ -73,7 +73,9 @@ def resampled_means_of_runs(
         raise ValueError("runs can only be drawn where there are two or more: repeat the setting with other seeds")
     flat_US = values_SUM.transpose(1, 0, 2).reshape(num_users, num_runs * num_figures)
     sums_RS, counts_RS = _resampled_sums(flat_US, num_resamples=num_resamples, seed=seed)
-    generator = np.random.default_rng([seed, zlib.crc32("\n".join(repeats).encode())])
+    # A spawned stream: [seed, 0] would give the very numbers that drew the users.
+    own = np.random.SeedSequence(seed, spawn_key=(1, zlib.crc32("\n".join(repeats).encode())))
+    generator = np.random.default_rng(own)
     drawn_RS = generator.multinomial(num_runs - 1, np.full(num_runs, 1 / num_runs), num_resamples)
 
     def over_runs(table_RS: Floats) -> Floats:
