@@ -109,6 +109,15 @@ def probes_scale(model: Mapping[str, Any], loss: Loss) -> bool:
     return isinstance(loss, Multinomial) and loss.mode == "max" and cosine and model["scale"] is None
 
 
+def watched(callbacks: Mapping[str, Any], loss: Loss) -> tuple[str, str]:
+    """The validation figure that chooses the best epoch, and whether its `max` or `min` is best: the loss's own, unless
+    `callbacks.checkpoint` names one."""
+    checkpoint = callbacks.get("checkpoint") or {}
+    if checkpoint.get("monitor") is None:
+        return loss.monitor, loss.mode
+    return str(checkpoint["monitor"]), str(checkpoint["mode"])
+
+
 def unit(loss: Loss, *, history_length: int) -> str:
     """What `loader.unit=null` stands for: a loss with one softmax per user reads all rows of a user at once.
 

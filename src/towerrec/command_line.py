@@ -10,6 +10,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from towerrec import distributed, sweeping
+from towerrec import distributed, sweep_jobs, sweeping
 
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
@@ -179,13 +180,18 @@ class Together(Callback):
 class KeepGoing(Callback):
     """Keeps the error of a job for `run`, so that Hydra neither repeats it nor gives up the other jobs of a sweep.
 
-    A launcher that runs jobs in other processes (`hydra/launcher=joblib`) would lose it: there it is said at once, and
-    noted in the job's directory.
+    It is said at once and noted in the job's directory, wherever the job runs; a launcher that runs jobs in other
+    processes (`hydra/launcher=joblib`) would lose it.
     """
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra before each job."""
-        (Path(config.hydra.runtime.output_dir) / sweeping.FAILED).unlink(missing_ok=True)
+        place = Path(config.hydra.runtime.output_dir)
+        (place / sweeping.FAILED).unlink(missing_ok=True)
+        self._held = ExitStack()
+        if config.hydra.mode == RunMode.MULTIRUN:
+            # Whoever starts the sweep again learns that this job is still running.
+            self._held.enter_context(sweep_jobs.holding(place))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Called by Hydra after each job."""
@@ -194,35 +200,34 @@ class KeepGoing(Callback):
         if job_return.status is JobStatus.FAILED and isinstance(error, Exception):
             _into_log_file(error)
             if swept:
-                _say(error, config, " ".join(job_return.overrides or []), here=not _side_by_side(config))
+                _say(error, config, " ".join(job_return.overrides or []))
             else:
                 _failures.append(error)
             job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+        self._held.close()
         if swept:
             sweeping.let_go(error if isinstance(error, Exception) else None)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last job."""
-        _failures.extend(_of_sweep(int(job.name), job) for job in sweeping.failed_jobs(Path(config.hydra.sweep.dir)))
+        sweep = Path(config.hydra.sweep.dir)
+        _failures.extend(ValueError(_of_sweep(job)) for job in sweeping.failed_jobs(sweep))
 
 
-def _say(error: Exception, config: DictConfig, said: str, *, here: bool) -> None:
-    """Tell of a job that failed, at once, and once more when the sweep ends."""
-    number, place = config.hydra.job.num, Path(config.hydra.runtime.output_dir)
-    if is_users(error):
-        print(f"job {number} failed ({said}): {message(error)}", file=sys.stderr)
-        if here:
-            _failures.append(_of_sweep(number, place).with_traceback(error.__traceback__))
-    elif here:
-        _failures.append(error)
-    else:
-        print(f"job {number} failed ({said}):\n{''.join(traceback.format_exception(error))}", file=sys.stderr)
-    if not here:
+def _say(error: Exception, config: DictConfig, said: str) -> None:
+    """Tell of a job that failed, at once, and once more when the sweep ends; what is ours with its traceback."""
+    place = Path(config.hydra.runtime.output_dir)
+    if is_users(error) and os.environ.get("TOWERREC_FULL_ERROR", "0") in ("", "0"):
+        print(f"job {place.name} failed ({said}): {message(error)}", file=sys.stderr)
         sweeping.note_failure(place, message(error))
+        return
+    trace = "".join(traceback.format_exception(error))
+    print(f"job {place.name} failed ({said}):\n{trace}", file=sys.stderr)
+    sweeping.note_failure(place, message(error) if is_users(error) else f"{type(error).__name__}: {message(error)}")
 
 
-def _of_sweep(number: int, place: Path) -> ValueError:
-    return ValueError(f"job {number} of the sweep failed, as said above and in {place}")
+def _of_sweep(job: Path) -> str:
+    return f"job {job.name} of the sweep failed, as said above and in {job}"
 
 
 def _side_by_side(config: DictConfig) -> bool:
@@ -263,8 +268,9 @@ class Leaderboard(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last job."""
         from towerrec.report import leaderboard
+        from towerrec.report.board_text import terminal
 
         sweep = Path(config.hydra.sweep.dir)
         if sweep.is_dir():
-            print(leaderboard.markdown(leaderboard.write(sweep)))
-            print(f"leaderboard: {sweep / 'leaderboard.md'}")
+            print(terminal(leaderboard.write(sweep)))
+            print(f"leaderboard: {sweep / 'leaderboard.md'} (and .parquet, .html)")

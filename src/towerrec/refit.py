@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from towerrec.config import TrainConfig
+from towerrec.curves import CURVES
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.run_directory import VALIDATED
 from towerrec.training import Fitted, fit
@@ -34,6 +35,9 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
     # What the first fit settles in its config (batch size, scale of the cosine) is settled for the second.
     begun = replace(cfg, callbacks=_aside(cfg.callbacks), logger=_aside(cfg.logger))
     first = fit(begun, data, directory)
+    if first.pruned is not None:
+        return first
+    _keep_curves(directory)
     epochs = first.best_epochs
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
@@ -51,7 +55,7 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
         monitored=first.monitored,
         facts={
             **second.facts,
-            "monitor": first.monitor,
+            **{name: first.facts[name] for name in ("monitor", "monitored", "mode")},
             "refit": True,
             "first_fit": {
                 "epochs": first.facts["epochs"],
@@ -60,7 +64,15 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
                 "note": "validation figures are those of this fit",
             },
         },
+        loggers=second.loggers,
     )
+
+
+def _keep_curves(directory: Path) -> None:
+    """The second fit writes its own in their place."""
+    if (directory / CURVES).is_file():  # not in processes that write none
+        (directory / VALIDATED).mkdir(exist_ok=True)
+        (directory / CURVES).replace(directory / VALIDATED / CURVES)
 
 
 def _aside(nodes: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
+from towerrec import cost
+
 # Of sweeps whose jobs run one after another, in the process that was started.
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 # Where processes say who they are, below the directory of the sweep; gone when it ends.
@@ -29,12 +31,15 @@ def share_cores(num_jobs: int) -> None:
     The launcher divides the threads of OpenMP and BLAS itself; Polars has threads of its own.
 
     Args:
-        num_jobs: Jobs at once; as joblib has it, -1 is one for each core, -2 one less, and so on.
+        num_jobs: Jobs at once, see `num_at_once`.
     """
-    cores = os.cpu_count() or 1
-    at_once = num_jobs if num_jobs > 0 else max(cores + 1 + num_jobs, 1)
     for name in ("POLARS_MAX_THREADS", "OMP_NUM_THREADS"):
-        os.environ.setdefault(name, str(max(cores // at_once, 1)))
+        os.environ.setdefault(name, str(max((os.cpu_count() or 1) // num_at_once(num_jobs), 1)))
+
+
+def num_at_once(num_jobs: int) -> int:
+    """How many jobs at once joblib's `n_jobs` means: -1 is one for each core, -2 one less, and so on."""
+    return num_jobs if num_jobs > 0 else max((os.cpu_count() or 1) + 1 + num_jobs, 1)
 
 
 def take_gpu(sweep: Path) -> None:
@@ -107,3 +112,5 @@ def let_go(error: BaseException | None = None) -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    cost.forget_peak()

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from towerrec import choices, comparing, distributed, freshness, judging, recommending, sweep_jobs
+from towerrec import auditing, choices, comparing, distributed, freshness, judging, later, progress, recommending, sweep_jobs
 from towerrec.choices import loss_node, split_node
-from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, build, output_dir
+from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, beside_others, build, output_dir
 from towerrec.data.catalogue import load_catalogue, save_catalogue
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.report import as_text
@@ -26,11 +26,13 @@ log = logging.getLogger(__name__)
 
 def train(cfg: TrainConfig) -> float | None:
     """Prepare, train, judge and save; returns the validation figure that was watched, for sweeps."""
+    show_progress(cfg.progress)
     run = RunDirectory(output_dir())
     begun = begin(cfg.seed)
     data = prepared_data(cfg)
     log.info(as_text(data.prepared.report))
     judging.check_rules(cfg.eval, data.prepared)
+    begun["audit"] = auditing.audited(data, cfg.audit)
     fitted = fit_twice(cfg, data, run.root) if cfg.refit else fit(cfg, data, run.root)
     if fitted.facts["rank"] != 0:
         return fitted.monitored
@@ -62,6 +64,7 @@ def watched(cfg: TrainConfig) -> tuple[str, str]:
 
 def recommend(cfg: RecommendConfig) -> None:
     """Write a ranked list for every user that was asked for, from a run directory alone."""
+    show_progress(cfg.progress)
     run = RunDirectory.open(str(cfg.run))
     catalogue = recommending.with_new_items(load_catalogue(run.catalogue), cfg.items)
     asked = recommending.request(catalogue, users=cfg.users, candidates=cfg.candidates, exclude_seen=cfg.exclude_seen)
@@ -88,6 +91,7 @@ def recommend(cfg: RecommendConfig) -> None:
 
 def evaluate(cfg: EvaluateConfig) -> None:
     """Judge a run, a list file or a baseline, or compare several judgements user by user."""
+    show_progress(cfg.progress)
     if cfg.compare is not None:
         if distributed.rank() != 0:
             return
@@ -106,19 +110,26 @@ def evaluate(cfg: EvaluateConfig) -> None:
     run = None if cfg.run is None else RunDirectory.open(cfg.run)
     directory = output_dir() / "evaluation" if run is None else run.evaluation
     directory = directory if cfg.output is None else Path(cfg.output)
-    prepared, peers = prepared_data(cfg).prepared, distributed.meet()
+    data, peers = prepared_data(cfg), distributed.meet()
+    prepared, found = data.prepared, auditing.audited(data, cfg.audit)
     written = directory if peers.rank == 0 else None
     if run is None:
-        judging.judge_other(cfg, prepared, written, environment(), peers=peers)
+        judging.judge_other(cfg, prepared, written, environment() | {"audit": found}, peers=peers)
     else:
-        trained = judging.load(run, checkpoint=cfg.checkpoint, device=torch_device(cfg.device))
-        judging.check_same_log(trained, prepared)
-        facts, on = run.facts(), cfg.eval.split
+        on, device = cfg.eval.split, torch_device(cfg.device)
+        trained, seen = later.load_over(run, prepared, checkpoint=cfg.checkpoint, device=device, on=on)
+        found += [] if cfg.audit == "off" else auditing.concluded([seen], cfg.audit)
+        facts = {**run.facts(), "audit": found}
         known = judging.log_of_run(prepared, facts, on=on)
         judging.judge_run(
             cfg.eval, trained, known, written, on=on, seed=cfg.seed, facts=facts, prior=cfg.prior, peers=peers
         )
     log.info(f"evaluation: {directory}")
+
+
+def show_progress(kind: str) -> None:
+    """Bars of this process: one voice of several processes, and none of jobs that run beside each other."""
+    progress.choose(kind, speaks=distributed.rank() == 0 and not beside_others())
 
 
 def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 
 from towerrec import distributed
 from towerrec.callbacks import Throughput
 from towerrec.checkpoint import num_epochs
-from towerrec.choices import batch_size, loss_node, max_epochs, model_node, positive_share, probes_scale, unit
+from towerrec.choices import batch_size, loss_node, max_epochs, model_node, positive_share, probes_scale, unit, watched
 from towerrec.config import LoaderConfig, TrainConfig, build
 from towerrec.config_types import check_types
+from towerrec.curves import CURVES, CurvesFile
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import invert
 from towerrec.module import RankingTask, Resident, RetrievalModule
@@ -35,9 +36,12 @@ from towerrec.nn.profile import UserProfiles
 from towerrec.nn.two_tower import TwoTower
 from towerrec.probing import best_scale
 from towerrec.protocol import protocol
+from towerrec.pruning import pruning
 from towerrec.ragged import UserItems
+from towerrec.run_directory import RunDirectory
 from towerrec.scoring import Moment
 from towerrec.sharding import ShardedTables
+from towerrec.tensorboard import results
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,9 @@ class Fitted:
         best_epochs: Epochs it has seen.
         monitor: The validation figure that was watched, None where there was none.
         monitored: Its best value.
+        pruned: What was known when the run was given up (`pruning.Pruning`), None where it was not.
         facts: Plain builtins for `run.json`.
+        loggers: Those of the trainer, for what is found out after it.
     """
 
     best: Path
@@ -70,6 +76,8 @@ class Fitted:
     monitor: str | None
     monitored: float | None
     facts: dict[str, Any]
+    pruned: dict[str, Any] | None = None
+    loggers: list[Logger] = field(default_factory=list)
 
 
 def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
@@ -95,15 +103,18 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
     module = _module(cfg, data, loss, validated=validated)
     throughput = Throughput()
-    callbacks = [throughput, *_callbacks(cfg.callbacks, loss, validated=validated)]
+    monitor, mode = watched(cfg.callbacks, loss)
+    pruner = pruning(directory, monitor=monitor, mode=mode, decides=distributed.rank() == 0) if validated else None
+    ours = [throughput, CurvesFile(directory / CURVES), *([pruner] if pruner else [])]
+    callbacks = [*ours, *_callbacks(cfg.callbacks, loss, validated=validated)]
     trainer = _trainer(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
+    results.begin(trainer.loggers, RunDirectory(directory), prepared.report, module.hparams["settings"])
     parameters = _num_parameters(module)  # now: training may share them out over processes
     started = time.perf_counter()
     with _lightnings_words():
         trainer.fit(module, datamodule=data)
     seconds = time.perf_counter() - started
-    _log_settings(trainer, module)
     if trainer.interrupted:
         raise KeyboardInterrupt
     saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
@@ -112,11 +123,13 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     seen = trainer.strategy.broadcast(seen)
     if saver is None or seen is None:
         raise ValueError("no checkpoint was written: keep callbacks.checkpoint and train for at least one epoch")
+    monitored = None if saver.best_model_score is None else float(saver.best_model_score)
     return Fitted(
         best=Path(saver.best_model_path),
         best_epochs=seen,
         monitor=saver.monitor,
-        monitored=None if saver.best_model_score is None else float(saver.best_model_score),
+        monitored=monitored,
+        pruned=pruner.pruned if pruner else None,
         facts={
             "loss": loss.name,
             "epochs": trainer.current_epoch,
@@ -131,9 +144,12 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
             "sharded": isinstance(trainer.strategy, ShardedTables),
             "rank": trainer.global_rank,
             "monitor": saver.monitor,
+            "monitored": monitored,
+            "mode": saver.mode if saver.monitor else None,
             "profile": module.model.profile_kind,
             "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
         },
+        loggers=trainer.loggers,
     )
 
 
@@ -176,16 +192,6 @@ def _probed_scale(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss) -> fl
             num_nodes=cfg.trainer["num_nodes"],
             strategy=partial(build, strategy, "trainer.strategy") if isinstance(strategy, Mapping) else strategy,
         )
-
-
-def _log_settings(trainer: L.Trainer, module: RetrievalModule) -> None:
-    """Settings and the last validation figures into TensorBoard's table of hyper-parameters."""
-    known = {name: str(v) if isinstance(v, list) else v for name, v in module.hparams["settings"].items()}
-    figures = {n: float(v) for n, v in trainer.callback_metrics.items() if n.startswith("val/") or n == "train/loss"}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger) and figures:
-            logger.log_hyperparams(known, figures)
-            logger.finalize("success")
 
 
 def settings(cfg: TrainConfig, loss: Loss) -> dict[str, Any]:

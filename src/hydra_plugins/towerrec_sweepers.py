@@ -1,0 +1,274 @@
+"""Sweepers: every combination, a study of Optuna's, or one decision left out at a time; each goes on where it stopped.
+
+Hydra takes its sweepers from the namespace package `hydra_plugins` alone, and imports this module on every start, so
+what a sweep needs is imported when one begins.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import BrokenExecutor
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from towerrec import sweep_jobs, sweeping
+from towerrec.files import write_json
+from towerrec.sweep_jobs import Job, Words
+from towerrec.sweep_space import Axis, Choices, Interval
+
+log = logging.getLogger(__name__)
+
+# Groups that say what the sweep is: none of its jobs' business.
+_OF_THE_SWEEP = ("sweep", "ablate")
+_KILLED = "killed: its process ended without a word, as it does when memory runs out"
+
+
+class _Resuming(Sweeper):
+    """What all sweepers do: they read words, give every job its directory, skip what is finished, outlive a worker."""
+
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
+
+    def __init__(self, params: Mapping[str, Any] | None) -> None:
+        self.params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Called by Hydra once everything is composed."""
+        self.config, self.hydra_context = config, hydra_context
+        subdir = _plain(config.hydra.sweep, resolve=False)["subdir"]
+        if subdir != "${hydra.job.num}":
+            raise ValueError(f"hydra.sweep.subdir={subdir}: the jobs of a sweep are numbered, leave it out")
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Called by Hydra with the words of the command line: run all there is to run."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with sweep_jobs.holding(self.directory):
+            OmegaConf.save(self.config, self.directory / "multirun.yaml")
+            try:
+                self._sweep(self._axes(arguments))
+            except KeyboardInterrupt:
+                log.info(f"stopped; the same command with hydra.sweep.dir={self.directory} goes on from here")
+                raise
+
+    def _sweep(self, axes: dict[str, Axis]) -> None:
+        raise NotImplementedError
+
+    @property
+    def directory(self) -> Path:
+        """The directory of the sweep."""
+        return Path(str(self.config.hydra.sweep.dir))
+
+    def _axes(self, arguments: Sequence[str]) -> dict[str, Axis]:
+        """The values of every key that was said, in `params` or, which wins, on the command line."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        words = [f"{key}={value}" for key, value in self.params.items()]
+        axes: dict[str, Axis] = {}
+        for override in parser.parse_overrides([*words, *arguments]):
+            if override.key_or_group in _OF_THE_SWEEP:
+                if override.is_sweep_override():
+                    raise ValueError(f"{override.input_line}: one sweep at a time; other keys may have several values")
+                continue
+            axes[override.get_key_element()] = _axis(override)
+        return axes
+
+    def _plan(self, wanted: Sequence[Words]) -> list[Job]:
+        self.validate_batch_is_legal(wanted)
+        return sweep_jobs.plan(self.directory, wanted)
+
+    def _run(self, jobs: Sequence[Job]) -> None:
+        """Run jobs, each from the start; of a worker that was killed only the job it had is given up.
+
+        A pool of processes breaks as a whole when one of them is killed. Which job that was shows when those that had
+        begun run again, one after another.
+        """
+        sweep_jobs.clear(self.directory, jobs)
+        for job in jobs:
+            self._equip(job)
+        # The launcher counts on from one number; one that runs jobs here can be told each.
+        alone = self.config.hydra.launcher._target_ == sweeping.BASIC_LAUNCHER
+        try:
+            for part in sweep_jobs.in_a_row(jobs) if alone else [jobs] if jobs else []:
+                self.launcher.launch([self._all_words(job) for job in part], initial_job_idx=part[0].number)
+        except BrokenExecutor:
+            begun = [job for job in jobs if sweep_jobs.state(self._place(job)) == "interrupted"]
+            if not begun:
+                raise
+            if len(jobs) == 1:
+                log.info(f"job {jobs[0].number} {_KILLED}")
+                sweeping.note_failure(self._place(jobs[0]), _KILLED)
+                return
+            log.info(f"a process was killed; running alone: jobs {', '.join(str(job.number) for job in begun)}")
+            for job in begun:
+                self._run([job])
+            self._run([job for job in jobs if sweep_jobs.state(self._place(job)) == "new"])
+
+    def _equip(self, job: Job) -> None:
+        """Put what a job needs to know into its directory."""
+
+    def _place(self, job: Job) -> Path:
+        return self.directory / str(job.number)
+
+    def _all_words(self, job: Job) -> list[str]:
+        return [*job.words, "hydra.mode=MULTIRUN", f"hydra.sweep.subdir={job.number}"]
+
+    def _composed(self, words: Words) -> DictConfig:
+        """The config of a job, as it will see it, with Hydra's own part in place."""
+        everything = [*words, "hydra.mode=MULTIRUN", "hydra.sweep.subdir=composed"]
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, everything)
+        with read_write(composed.hydra), open_dict(composed.hydra):
+            composed.hydra.job.id, composed.hydra.job.num = "composed", 0
+            composed.hydra.runtime.output_dir = str(self.directory)
+        HydraConfig.instance().set_config(composed)
+        with open_dict(composed):
+            del composed["hydra"]
+        return composed
+
+
+class GridSweeper(_Resuming):
+    """Every combination of the values.
+
+    Args:
+        params: Overrides with their values, such as `model.embedding_dim: 16,32`; `sweep=` configs fill them in.
+    """
+
+    def __init__(self, *, params: Mapping[str, Any] | None = None) -> None:
+        super().__init__(params)
+
+    def _sweep(self, axes: dict[str, Axis]) -> None:
+        jobs = self._plan(combinations(axes))
+        log.info(f"sweep of {len(jobs)} jobs in {self.directory}: {sweep_jobs.summary(jobs)}")
+        self._run([job for job in jobs if not job.is_over])
+
+
+class OptunaSweeper(_Resuming):
+    """Settings that a study of Optuna's draws, by the validation figure that every run watches.
+
+    Args:
+        sampler: Config of a sampler, without its seed.
+        pruner: Config of a pruner; empty: none.
+        n_trials: Trials that end with a figure or are pruned; None: 20, or the whole grid.
+        n_jobs: Drawn at once; None: as many as the launcher runs side by side.
+        seed: Of the draws.
+        params: Overrides with their values.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampler: DictConfig,
+        pruner: DictConfig,
+        n_trials: int | None = None,
+        n_jobs: int | None = None,
+        seed: int = 0,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(params)
+        self.sampler, self.pruner = _plain(sampler), _plain(pruner)
+        self.n_trials, self.n_jobs, self.seed = n_trials, n_jobs, seed
+        self._notes: dict[int, dict[str, Any]] = {}
+
+    def _sweep(self, axes: dict[str, Axis]) -> None:
+        fixed, drawn = _shared(axes), {key: axis for key, axis in axes.items() if not _is_single(axis)}
+        study = self._study(fixed, drawn)
+        log.info(
+            f"study of {study.n_trials} trials in {self.directory}, {study.num_left} to go, {study.mode} "
+            f"{study.monitor}: {study.summary()}"
+        )
+        left = study.num_left
+        while left > 0:
+            trials = study.ask(min(left, self._at_once()))
+            left -= len(trials)
+            jobs = self._plan([(*fixed, *study.words(trial)) for trial in trials])
+            place = {frozenset(job.words): job for job in jobs}
+            mine = [place[frozenset((*fixed, *study.words(trial)))] for trial in trials]
+            self._notes = {job.number: study.note(trial, job) for trial, job in zip(trials, mine, strict=True)}
+            self._run([job for job in jobs if not job.is_over])
+            for trial, job in zip(trials, mine, strict=True):
+                told = study.tell(trial.number, self._place(job))
+                log.info(f"trial {trial.number} is job {job.number}, {told}; {study.summary()}")
+
+    def _study(self, fixed: Words, drawn: dict[str, Axis]) -> Any:
+        if not drawn:
+            raise ValueError("hydra/sweeper=optuna has nothing to draw: give some key several values, or an interval")
+        try:
+            from towerrec.study import Study
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            raise ValueError(
+                'hydra/sweeper=optuna needs the library of that name: pip install -e ".[optuna]"'
+            ) from None
+        for name, number in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs)):
+            if number is not None and number < 1:
+                raise ValueError(f"hydra.sweeper.{name} must be at least 1, got {number}")
+        from towerrec import config, tasks
+
+        monitor, mode = tasks.watched(config.train_config(self._composed(fixed)))
+        return Study(
+            self.directory, drawn, monitor=monitor, mode=mode, sampler=self.sampler, pruner=self.pruner,
+            seed=self.seed, n_trials=self.n_trials,
+        )  # fmt: skip
+
+    def _at_once(self) -> int:
+        launched = OmegaConf.select(self.config, "hydra.launcher.n_jobs")
+        return self.n_jobs or (sweeping.num_at_once(int(launched)) if launched is not None else 1)
+
+    def _equip(self, job: Job) -> None:
+        write_json(self._place(job) / sweep_jobs.TRIAL, self._notes[job.number])
+
+
+def combinations(axes: Mapping[str, Axis]) -> list[Words]:
+    """The overrides of every combination, the last key changing fastest.
+
+    Raises:
+        ValueError: If a key has an interval, which cannot be walked through.
+    """
+    for key, axis in axes.items():
+        if isinstance(axis, Interval):
+            raise ValueError(f"{key}=interval(...): an interval has no end of values; add hydra/sweeper=optuna to draw")
+    every = [[f"{key}={text}" for text in axis.texts] for key, axis in axes.items() if isinstance(axis, Choices)]
+    return [tuple(words) for words in itertools.product(*every)]
+
+
+def _shared(axes: Mapping[str, Axis]) -> Words:
+    """The overrides that all jobs share: those with a single value."""
+    return tuple(
+        f"{key}={axis.texts[0]}" for key, axis in axes.items() if isinstance(axis, Choices) and _is_single(axis)
+    )
+
+
+def _is_single(axis: Axis) -> bool:
+    return isinstance(axis, Choices) and len(axis.texts) == 1
+
+
+def _plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=resolve))
+
+
+def _axis(override: Override) -> Axis:
+    """What an override may be in Hydra's grammar: one value, `a,b`, `choice`, `range`, `interval`, `tag(log, ...)`."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        low, high = value.start, value.end
+        assert low is not None and high is not None
+        whole = isinstance(low, int) and isinstance(high, int)
+        return Interval(low, high, whole=whole, log="log" in value.tags)
+    if not override.is_sweep_override():
+        text = "" if override.is_delete() and value is None else override.get_value_element_as_str()
+        return Choices((text,))
+    return Choices(tuple(override.sweep_string_iterator()), ordered=isinstance(value, RangeSweep))
