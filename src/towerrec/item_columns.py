@@ -83,8 +83,11 @@ def ages_in_days(items: pl.DataFrame, name: str, *, as_of_ms: int, timezone: str
     Raises:
         ValueError: If the column cannot be read as dates.
     """
-    today = local_time(np.array([as_of_ms], dtype=np.int64), timezone).day
-    age_I = ages(today, days_of(items[name]))
+    try:
+        day_I = days_of(items[name])
+    except ValueError as error:
+        raise ValueError(f"eval.facts.date={name}: {error}") from error
+    age_I = ages(local_time(np.array([as_of_ms], dtype=np.int64), timezone).day, day_I)
     return torch.from_numpy(np.where(age_I < 0, np.nan, age_I))
 
 
