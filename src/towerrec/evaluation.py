@@ -157,15 +157,15 @@ def evaluate_lists(
 
 def _keep_common(judged: list[Judged]) -> list[str]:
     """Take out of all summaries what some system has no figure of, so that one table holds them; returns why."""
-    names = dict.fromkeys(name for system in judged for name in system.summary)
-    reasons = []
-    for name in names:
+    reasons: dict[str, str] = {}
+    for name in dict.fromkeys(name for system in judged for name in system.summary):
         without = [system.name for system in judged if name not in system.summary]
         if without:
-            reasons.append(f"{name}: no list of {without[0]} has such a figure")
+            base = name.partition("@")[0]
+            reasons[base] = f"{base}: {without[0]} has no such figure"
             for system in judged:
                 system.summary.pop(name, None)
-    return reasons
+    return list(reasons.values())
 
 
 def baseline_lists(chosen: Baseline, prepared: Prepared, protocol: Protocol) -> ListsOfScorer:

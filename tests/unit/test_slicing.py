@@ -197,10 +197,10 @@ def test_a_log_without_side_tables_or_times_still_has_its_figures(tmp_path: Path
 def test_a_system_whose_lists_are_empty_takes_the_figure_from_all_and_it_is_said(prepared: Prepared):
     rules = protocol(prepared, on="test", ks=[3], candidates="catalogue", positive=None)
     nothing = torch.full((len(rules.users), 3), -1)
-    lists = {"nothing": lambda: TopN(nothing, torch.full(nothing.shape, -torch.inf))}
+    lists = {"silence": lambda: TopN(nothing, torch.full(nothing.shape, -torch.inf))}
     known = facts_beyond(prepared, rules, FactsConfig())
     found = evaluate_lists(
         prepared, rules, lists, baselines=["random"], correction="none", num_resamples=9, seed=0, beyond=known
     )
     assert all(s.summary.keys() == found.judged.summary.keys() for s in found.systems)
-    assert "novelty@3: no list of nothing has such a figure" in found.left_out
+    assert "novelty: silence has no such figure" in found.left_out
