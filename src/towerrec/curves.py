@@ -66,7 +66,8 @@ def extended(curves: Curves, epoch: int, figures: Mapping[str, float]) -> Curves
     for name in names:
         value = figures.get(name)
         before = curves.get(name, [None] * kept)[:kept]
-        longer[name] = [*before, value if value is not None and math.isfinite(value) else None]
+        # Six digits: what is logged is float32.
+        longer[name] = [*before, float(f"{value:.6g}") if value is not None and math.isfinite(value) else None]
     return longer
 
 

@@ -269,9 +269,11 @@ class RetrievalModule(L.LightningModule):
         total = self.trainer.estimated_stepping_batches
         scheduler = self.scheduler_settings.build(optimizer, float(total))
         interval = "epoch" if self.scheduler_settings.is_constant else "step"
-        # The name under which Lightning's LearningRateMonitor logs the rates of its groups.
-        named = {"scheduler": scheduler, "interval": interval, "name": "optim/lr"}
-        return {"optimizer": optimizer, "lr_scheduler": named}
+        return {
+            "optimizer": optimizer,
+            # The name under which Lightning's LearningRateMonitor logs the rates of the optimiser's groups.
+            "lr_scheduler": {"scheduler": scheduler, "interval": interval, "name": "optim/lr"},
+        }
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # Where nothing is logged a pass over all gradients is for nobody.
