@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from towerrec import distributed, sweep_jobs, sweeping
+from towerrec import config_types, distributed, sweep_jobs, sweeping
 
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
@@ -48,7 +48,7 @@ def run(main: Callable[[], Any]) -> None:
         arguments = distributed.join(sys.argv)
         if arguments is None:
             return
-        sys.argv[:] = arguments
+        sys.argv[:] = keys_of_run(arguments)
         main()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -66,6 +66,15 @@ def run(main: Callable[[], Any]) -> None:
             _report(failure, full=full)
     if _failures:
         sys.exit(1)
+
+
+def keys_of_run(arguments: list[str]) -> list[str]:
+    """Keys of a run's own groups (`evaluate.py run=DIR split.window=2`) as Hydra takes them where the groups that
+    `evaluate.py` starts with have no such key; whether the run has it is checked when its config is read."""
+    if not any(argument.startswith("run=") for argument in arguments):
+        return arguments
+    groups = tuple(f"{group}." for group in config_types.RUN_GROUPS)
+    return [f"++{argument}" if argument.startswith(groups) else argument for argument in arguments]
 
 
 def _report(error: Exception, *, full: bool) -> None:
@@ -272,5 +281,6 @@ class Leaderboard(Callback):
 
         sweep = Path(config.hydra.sweep.dir)
         if sweep.is_dir():
-            print(terminal(leaderboard.write(sweep)))
+            about = {name: OmegaConf.select(config, f"eval.{name}") for name in ("num_resamples", "correction")}
+            print(terminal(leaderboard.write(sweep, **about)))
             print(f"leaderboard: {sweep / 'leaderboard.md'} (and .parquet, .html)")

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from towerrec.config_eval import CORRECTIONS, GAINS, EvalConfig, FactsConfig, check_slices
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
-from towerrec.config_types import check_types, closest
+from towerrec.config_types import RUN_GROUPS, check_types, closest
 from towerrec.progress import KINDS
 from towerrec.sweeping import BASIC_LAUNCHER
 
@@ -266,7 +266,8 @@ def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     spoken = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
     trained = cast(TrainConfig, OmegaConf.to_object(saved))
-    for group in ("data", "cleaning", "label", "split", "features"):
+    own = dict(trained.split)
+    for group in RUN_GROUPS:
         now = getattr(config, group)
         setattr(config, group, now if group in spoken else getattr(trained, group))
         for key in (s.removeprefix(f"{group}.") for s in spoken if s.startswith(f"{group}.")):
@@ -279,6 +280,10 @@ def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
             setattr(config.eval.facts, key, getattr(trained.eval.facts, key))
     if "seed" not in spoken:
         config.seed = trained.seed
+    window = config.split.get("window")
+    if config.output is None and window is not None and window != own.get("window"):
+        # The run's own judgement stays what it is.
+        config.output = str(run / f"evaluation-window-{window}")
     return config
 
 

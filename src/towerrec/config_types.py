@@ -9,6 +9,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+RUN_GROUPS = ("data", "cleaning", "label", "split", "features")
+"""Groups of the config that say how a log is prepared: `evaluate.py run=DIR` takes them from the run."""
+
 
 def check_types(target: Callable[..., Any], values: Mapping[str, Any], where: str) -> None:
     """Refuse values that cannot be what the annotations of a class or function say.

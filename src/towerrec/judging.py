@@ -298,19 +298,6 @@ def _judge_predictions(
     return predictions_table(prepared, on, predicted_R, actual_R, bias_R=baselines[BIAS])
 
 
-def check_same_log(trained: TrainedRun, prepared: Prepared) -> None:
-    """Refuse to judge a run on a log that was prepared in another way than its own.
-
-    Raises:
-        ValueError: If users, items or features differ.
-    """
-    if trained.meta.fingerprint != prepared.schema.fingerprint:
-        raise ValueError(
-            f"{trained.name} was trained on other users, items or features than this log has after preparation: "
-            "judge it with the data, cleaning, split and features of its training (leave those keys out)"
-        )
-
-
 def _lists_of_file(path: Path, prepared: Prepared, rules: Protocol) -> TopN:
     read = read_lists(
         path,

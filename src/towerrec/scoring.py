@@ -6,7 +6,7 @@ Shape letters: B users of a chunk, I items, R rows, V width of the vectors, H hi
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from towerrec.data.artefacts import EncodedTables
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
 from towerrec.data.store import Rows
-from towerrec.nn.ensemble import Model, members_of
+from towerrec.nn.ensemble import Model, without_biases
 from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import score
 from towerrec.ragged import UserItems
@@ -82,6 +82,7 @@ class TowerScores:
         if model.profile is not None and profiles is not None:
             self.profiles = UserProfiles(profiles).to(device)
         self._dial_I: Tensor | None = None
+        self._rows_of: tuple[Tensor, Tensor] | None = None
         self._users = model.pack("user", tables.users.to(device))
         self._items = model.pack("item", tables.items.to(device))
         self._profile_IV = None if self.profiles is None else self._vectors({})
@@ -92,18 +93,26 @@ class TowerScores:
         other._dial_I = dial_I
         return other
 
+    def asked_by(self, user_row_U: Tensor, item_row_I: Tensor) -> TowerScores:
+        """The same model, asked in the rows of another log's tables: which of its own rows stand for theirs."""
+        other = copy.copy(self)
+        other._rows_of = user_row_U, item_row_I
+        return other
+
     @torch.inference_mode()
     def items(self, *, batch: int = 65536) -> Tensor:
         """Vectors of all items, float32 [I, V]."""
         vectors_IV = self._vectors(self.moment.item_context(self.tables, self.device), batch=batch)
+        if self._rows_of is not None:
+            vectors_IV = vectors_IV[self._rows_of[1].to(self.device)]
         return vectors_IV if self._dial_I is None else with_column(vectors_IV, self._dial_I)
 
     def directions(self) -> Tensor:
-        """What the item tower says of every item, float32 [I, D]: the vectors without what is folded into them (biases,
-        and a column of ones that would make all items alike), those of the members of an ensemble side by side."""
-        members = members_of(self.model)
-        parts = self._vectors(self.moment.item_context(self.tables, self.device)).tensor_split(len(members), dim=1)
-        return torch.cat([v[:, :-2] if m.folds_bias else v for m, v in zip(members, parts, strict=True)], dim=1)
+        """What the item tower says of every item, float32 [I, D]: vectors without biases (and without the column of
+        ones that meets those of the users and would make all items alike), and without a dial."""
+        undialled = copy.copy(self)
+        undialled._dial_I = None
+        return without_biases(self.model, undialled.items())
 
     @torch.inference_mode()
     def _vectors(self, context: dict[str, Tensor], *, batch: int = 65536) -> Tensor:
@@ -122,6 +131,8 @@ class TowerScores:
     @torch.inference_mode()
     def users(self, user_idx_B: Tensor) -> Tensor:
         """Vectors of some rows of the user table, float32 [B, V]."""
+        if self._rows_of is not None:
+            user_idx_B = self._rows_of[0][user_idx_B.cpu()]
         idx = user_idx_B.to(self.device)
         history = None if self.history is None else self.history.latest(idx, length=self.history_length)
         context = self.moment.user_context(self.tables, len(idx), self.device)
@@ -144,6 +155,7 @@ class TowerScores:
     @torch.inference_mode()
     def rows(self, rows: Rows, *, batch: int = 65536) -> Tensor:
         """Score of every row in its own context, float32 [R], on the CPU."""
+        rows = rows if self._rows_of is None else self._own(rows, *self._rows_of)
         loader = BatchLoader(
             rows,
             batch_size=batch,
@@ -165,6 +177,19 @@ class TowerScores:
             items = self.model.item_vectors(self._items.gather(item_G), context=b.item_context, at_R=item_B)
             parts.append(score(users, items).float().cpu())
         return torch.cat(parts) if parts else torch.zeros(0)
+
+    def _own(self, rows: Rows, user_row_U: Tensor, item_row_I: Tensor) -> Rows:
+        """Rows of another log in rows of the own tables, their moments encoded as the own training had them.
+
+        Popularity of the moment is that at the end of training: the model has seen nothing since.
+        """
+        encoders, times = self.tables.encoders, rows.timestamp_ms.numpy()
+        user_idx, item_idx = user_row_U[rows.user_idx.long()], item_row_I[rows.item_idx.long()]
+        days = {name: days[item_idx.numpy()] for name, days in self.tables.item_days.items()}
+        recent = {name: values[item_idx.numpy()] for name, values in self.tables.item_recent.items()}
+        contexts = encoders.user_context(times), encoders.item_context(times, days, recent)
+        user_context, item_context = ({n: torch.from_numpy(c) for n, c in context.items()} for context in contexts)
+        return replace(rows, user_idx=user_idx, item_idx=item_idx, user_context=user_context, item_context=item_context)
 
 
 def torch_device(name: str) -> torch.device:

@@ -7,9 +7,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from towerrec import auditing, choices, comparing, distributed, freshness, judging, later, progress, recommending, sweep_jobs
+from towerrec import (
+    auditing,
+    choices,
+    comparing,
+    distributed,
+    freshness,
+    judging,
+    later,
+    progress,
+    recommending,
+    sweep_jobs,
+)
 from towerrec.choices import loss_node, split_node
-from towerrec.config import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig, beside_others, build, output_dir
+from towerrec.config import (
+    DataTaskConfig,
+    EvaluateConfig,
+    RecommendConfig,
+    TrainConfig,
+    beside_others,
+    build,
+    output_dir,
+)
 from towerrec.data.catalogue import load_catalogue, save_catalogue
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.report import as_text

@@ -149,6 +149,34 @@ def with_items(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool
     return Catalogue(**grown)
 
 
+def with_users(catalogue: Catalogue, frame: pl.DataFrame, *, allow_missing: bool = False) -> Catalogue:
+    """The catalogue with further users appended, who have seen nothing yet.
+
+    Args:
+        catalogue: Stays as it is.
+        frame: `user_id`, none of them known, and the columns that the user features read.
+        allow_missing: Take absent columns as unknown instead of raising.
+    """
+    ids = frame["user_id"].cast(catalogue.user_ids.dtype)
+    extra = catalogue.encoders.encode("user", frame, allow_missing=allow_missing)
+    columns = {name: torch.cat([column, extra.columns[name]]) for name, column in catalogue.users.columns.items()}
+    num_users, num_items = catalogue.users.num_rows + frame.height, catalogue.items.num_rows
+    history, profiles = catalogue.history, catalogue.profiles
+    nothing = history.first[-1:].expand(frame.height)
+    return replace(
+        catalogue,
+        users=FeatureTable(columns, num_users),
+        user_ids=pl.concat([catalogue.user_ids, ids.alias("user_id")]),
+        seen=catalogue.seen.resized(num_users=num_users, num_items=num_items),
+        history=replace(
+            history,
+            first=torch.cat([history.first, nothing]),
+            first_timed=torch.cat([history.first_timed, nothing]),
+        ),
+        profiles=None if profiles is None else profiles.resized(num_users=num_users, num_items=num_items),
+    )
+
+
 def _write(catalogue: Catalogue, directory: Path) -> None:
     save_tables(catalogue, directory)
     history, profile = catalogue.history, {}

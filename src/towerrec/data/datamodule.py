@@ -12,6 +12,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from towerrec.data.audit import audit
+from towerrec.data.audit_findings import Finding
 from towerrec.data.block_loader import BlockLoader
 from towerrec.data.catalogue import train_history
 from towerrec.data.cleaning import Cleaning
@@ -122,6 +124,11 @@ class RetrievalDataModule(L.LightningDataModule):
             pooled = self._pools_rows(made.store)
             self._prepared = replace(made, store=replace(made.store, on_disk=True)) if pooled else made
         return self._prepared
+
+    def audit(self) -> list[Finding]:
+        """The leak audit of the prepared log, see `audit.audit`."""
+        inputs = {name: value for name, value in self._inputs.items() if name != "cache_dir"}
+        return audit(self.prepared, **inputs)
 
     def _pools_rows(self, store: InteractionStore) -> bool:
         """Whether the training rows stay on disk; one line says so where that was not asked for."""

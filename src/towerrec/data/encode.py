@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.declarations import Declaration
-from towerrec.data.encoders import Encoders
+from towerrec.data.encoders import ContextEncoder, Encoders
 from towerrec.data.list_encoders import vectors_of_file
 from towerrec.data.recent import latest_popularity, recent_popularity
 from towerrec.data.sides import joined
@@ -195,7 +195,7 @@ def encode_tables(
 
 
 def recent_rows(
-    declared: Iterable[Declaration], log: Log, *, positive: str, num_items: int
+    declared: Iterable[Declaration | ContextEncoder], log: Log, *, positive: str, num_items: int
 ) -> dict[str, NDArray[np.float32]]:
     """Popularity of each row's item just before the row by `recent` feature, [R], from training positives alone."""
     wanted = [feature for feature in declared if feature.kind == "recent"]

@@ -12,8 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from towerrec import progress
 from towerrec.data.artefacts import EncodedTables, load_tables, read_json, save_tables
-from towerrec.data.build import build
+from towerrec.data.build import STAGES, build
 from towerrec.data.cache import cached
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.features import FeatureChoice
@@ -148,17 +149,23 @@ def _stamp(path: Path) -> list[Any]:
     return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
 
 
+def streams(source: Source) -> bool:
+    """Whether the log of a source is prepared in chunks."""
+    return isinstance(source, Interactions) and source.streams()
+
+
 def _build(
     store: Path, *, key: str, source: Source, cleaning: Cleaning, split: Split, label: Label, choice: FeatureChoice
 ) -> tuple[EncodedTables, dict[str, Any]]:
     """All at once, or in chunks where a log asks for it."""
     how: Callable[..., tuple[EncodedTables, dict[str, Any]]] = build
-    if isinstance(source, Interactions) and source.streams():
+    if isinstance(source, Interactions) and streams(source):
         how = partial(build_streamed, chunk_rows=source.chunk_rows, seekable=source.seekable())
     return how(store, key=key, source=source, cleaning=cleaning, split=split, label=label, choice=choice)
 
 
 def _fill(work: partial[tuple[EncodedTables, dict[str, Any]]], directory: Path) -> None:
-    tables, report = work(directory / "store")
+    with progress.bar("preparing", len(STAGES)):
+        tables, report = work(directory / "store")
     save_tables(tables, directory)
     (directory / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")

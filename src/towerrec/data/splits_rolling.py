@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from towerrec.data.report import moment_text
-from towerrec.data.splits import DROPPED, check_candidates, finished
+from towerrec.data.splits import check_candidates, finished
 from towerrec.data.splits_time import codes_after, moment_ms, places_of, times_of
 from towerrec.schema import TIMESTAMP_MS, USER_ID
 

@@ -118,14 +118,14 @@ class _Resuming:
 
     def _write(self, url: str, response: requests.Response, start: int) -> None:
         have = start
-        title = f"downloading {self.part.stem}"
-        with progress.bar(title, self.size, unit="B", initial=start) as bar, self.part.open("ab" if start else "wb") as sink:
+        bar = progress.bar(f"downloading {self.part.stem}", self.size, unit="B", initial=start)
+        with bar as arrived, self.part.open("ab" if start else "wb") as sink:
             for chunk in response.iter_content(CHUNK):
                 have += len(chunk)
                 if have > self.size:
                     break
                 sink.write(chunk)
-                bar.add(len(chunk))
+                arrived.add(len(chunk))
         if have > self.size:
             self.part.unlink()
             raise ValueError(
