@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def compare(
         num_resamples=num_resamples,
         seed=seed,
         beside=first["baselines"] if alike else {},
-        bounds=(HINDSIGHT,),
+        bounds=_bounds(Path(contenders[0].places[0])) if alike else {},
         optimism=_optimism(sweeps, metric, num_resamples=num_resamples, seed=seed),
         rules={key: value for key, value in first["protocol"].items() if alike or key in RULES[:3]},
     )
@@ -92,15 +93,17 @@ def write_comparison(comparison: Comparison, directory: Path) -> None:
         ("runs", comparison.runs),
         ("optimism", comparison.optimism),
     ):
-        if table is not None:
-            with whole_file(directory / f"{name}.parquet") as path:
-                table.write_parquet(path)
+        if table is None:  # what a former comparison left there would say something of this one
+            (directory / f"{name}.parquet").unlink(missing_ok=True)
+            continue
+        with whole_file(directory / f"{name}.parquet") as path:
+            table.write_parquet(path)
     with whole_file(directory / "comparison.md") as path:
         path.write_text(markdown(comparison), encoding="utf-8")
 
 
 def _contenders(places: Sequence[str], sweeps: Sequence[Sweep], grouped: str) -> list[Contender]:
-    """What is compared, in the order given; names are those of the settings or the places as they were written."""
+    """What is compared, in the order given; names are those of the settings, or of the places as far as they differ."""
     by_path = {sweep.path: sweep for sweep in sweeps}
     runs = [place for place in places if place not in by_path]
     if grouped == "all":
@@ -109,16 +112,24 @@ def _contenders(places: Sequence[str], sweeps: Sequence[Sweep], grouped: str) ->
     else:
         members = {}
     found: list[Contender] = []
-    for place in places:
+    for place, label in zip(places, _labels(places), strict=True):
         if place in by_path:
-            prefix = f"{place}: " if len(places) > 1 else ""
+            prefix = f"{label}: " if len(places) > 1 else ""
             found += [_contender(f"{prefix}{group.name}", group) for group in by_path[place].groups]
         elif (group := members.get(str(Path(place)))) is not None:
             if Path(place) == min(group.runs, key=[Path(run) for run in runs].index):
                 found.append(_contender(group.name, group))
         else:
-            found.append(_contender(place, Group(place, (), (Path(place),), ("",))))
+            found.append(_contender(label, Group(label, (), (Path(place),), ("",))))
     return _with_own_names(found)
+
+
+def _labels(places: Sequence[str]) -> list[str]:
+    """The places without the directories that all of them begin with."""
+    parts = [Path(place).parts for place in places]
+    levels = zip(*(part[:-1] for part in parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return [str(Path(*part[shared:])) for part in parts]
 
 
 def _contender(name: str, group: Group) -> Contender:
@@ -205,6 +216,12 @@ def _too_few(places: Sequence[str], contenders: Sequence[Contender]) -> str:
             "another run, or take them one by one with compare_grouped=none"
         )
     return f"compare needs at least two directories: compare=[RUN_A,RUN_B]; {name} is the only one with a judgement"
+
+
+def _bounds(place: Path) -> dict[str, pl.DataFrame]:
+    """Per-user table of the best list in hindsight, as it was judged beside a run."""
+    table = pl.read_parquet(place / "per_user_others.parquet").filter(pl.col("system") == HINDSIGHT)
+    return {HINDSIGHT: table.drop("system")}
 
 
 def _about(place: str) -> dict[str, Any]:

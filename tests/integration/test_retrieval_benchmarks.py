@@ -53,6 +53,12 @@ def test_the_search_is_compared_on_a_small_case():
 
 
 @pytest.mark.slow
+def test_the_statistics_are_timed_on_a_small_case():
+    found = printed("statistics_speed.py", "--users", "30", "--figures", "2", "--resamples", "50", "--rounds", "1")
+    assert found["conditions"]["users"] == 30
+    assert all(seconds > 0 for seconds in found["seconds"].values()) and len(found["seconds"]) == 6
+
+
 def test_the_metrics_are_compared_on_a_small_case():
     found = printed("metrics_speed.py", "--users", "100", "--items", "300", "--rounds", "1")["programs"]
     assert found["towerrec"]["figures"] == found["towerrec with intervals"]["figures"]

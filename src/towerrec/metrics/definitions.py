@@ -53,6 +53,13 @@ RULES: dict[str, str] = {
         "Intervals hold 95 % of the means of users drawn with replacement (bootstrap, percentiles; Efron 1979); those "
         "of errors and XAUC draw rows."
     ),
+    "tests": (
+        "Two systems are compared on the users of both, by each user's difference. The p-value is that of a two-sided "
+        "permutation test that gives every difference a random sign: of all sign patterns where there are few, "
+        "otherwise (1 + patterns at least as extreme) / (1 + patterns drawn) (Phipson and Smyth 2010). p-values are "
+        "corrected within a figure for the systems compared (Holm 1979, unless eval.correction says otherwise); a "
+        "difference is called more than chance where the interval leaves out 0 and the corrected p is at most .05."
+    ),
 }
 """The rules that every figure shares: name -> sentences."""
 

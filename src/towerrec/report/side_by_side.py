@@ -51,6 +51,8 @@ class Comparison:
         paired: A row per pair and figure: the columns of `paired.paired_table`, and `low_runs` and `high_runs`, the
             interval of the difference over users and runs, null where one of the two has a single run.
         runs: A row per run and figure: `system`, `run`, `repeat`, `metric`, `mean`.
+        taste: Each of the compared beside the bounds on the main figure, columns of `paired.paired_table`: what is
+            above the best list for everybody is taste, what is below it popularity. None without a bound.
         optimism: A row per sweep: `sweep` and the fields of `optimism.Optimism` without the shares; None without one.
         rules: How all of them were judged.
         places: Directories of every system that was compared.
@@ -61,6 +63,7 @@ class Comparison:
     systems: pl.DataFrame
     paired: pl.DataFrame
     runs: pl.DataFrame
+    taste: pl.DataFrame | None = None
     optimism: pl.DataFrame | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -75,7 +78,7 @@ def compare(
     num_resamples: int = 10_000,
     seed: int = 0,
     beside: Mapping[str, Summary] | None = None,
-    bounds: Sequence[str] = (),
+    bounds: Mapping[str, pl.DataFrame] | None = None,
     optimism: pl.DataFrame | None = None,
     rules: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -88,13 +91,14 @@ def compare(
         num_resamples: Bootstrap resamples and random flips.
         seed: Of both.
         beside: Summaries of systems that stand beside them without being compared.
-        bounds: Which of those read the judged rows.
+        bounds: Per-user tables of those of them that read the judged rows.
         optimism: For `Comparison`.
         rules: For `Comparison`.
 
     Raises:
         ValueError: If the contenders share no figure or no user.
     """
+    bounds = bounds or {}
     names = [contender.name for contender in contenders]
     pairs = AGAINST[against](names)
     tables = {contender.name: averaged(contender.tables) for contender in contenders}
@@ -109,12 +113,17 @@ def compare(
         **drawn,
     ).filter(pl.col("metric").is_in(metrics))
     others = [_as_rows(name, figures, name in bounds, metrics) for name, figures in (beside or {}).items()]
+    main, taste = main_metric(metrics), None
+    if bounds:
+        beside_bound = [(name, bound) for name in names for bound in bounds]
+        taste = paired_table({**tables, **bounds}, beside_bound, [main], correction=correction, **drawn)
     ours = summary.select("system", pl.lit("compared").alias("kind"), pl.exclude("system"))
     return Comparison(
-        metric=main_metric(metrics),
+        metric=main,
         systems=pl.concat([ours, *others], how="diagonal_relaxed"),
         paired=paired.select(*_FIRST, pl.exclude(_FIRST)),
         runs=_runs(contenders, metrics),
+        taste=taste,
         optimism=optimism,
         rules=rules or {},
         places={contender.name: contender.places for contender in contenders},

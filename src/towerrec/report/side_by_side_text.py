@@ -30,11 +30,8 @@ def sentences(comparison: Comparison) -> list[str]:
     said += [_seeds(row, title) for row in ours.filter(pl.col("runs") > 1).iter_rows(named=True)]
     said += [_joined(row) for row in ours.filter(pl.col("common_users") < pl.col("users")).iter_rows(named=True)]
     for bound in rows.filter(pl.col("kind") == "bound").iter_rows(named=True):
-        above = ", ".join(ours.filter(pl.col("mean") > bound["mean"])["system"].to_list()) or "nothing"
-        said.append(
-            f"The best single list for everybody, known only in hindsight, reaches {bound['mean']:.4f}; above it: "
-            f"{above}. The paired.parquet of each run tests that user by user."
-        )
+        said.append(f"The best single list for everybody, known only in hindsight, reaches {bound['mean']:.4f}.")
+        said += [_taste(comparison, name, bound["system"]) for name in ours["system"]]
     if comparison.optimism is not None:
         said += [_optimism(row) for row in comparison.optimism.iter_rows(named=True)]
     return said
@@ -84,6 +81,16 @@ def _with_runs(comparison: Comparison, pair: tuple[str, str]) -> str:
     )
 
 
+def _taste(comparison: Comparison, name: str, bound: str) -> str:
+    assert comparison.taste is not None, "a bound is shown with its paired test"
+    gap = difference(comparison.taste, name, bound, comparison.metric)
+    if not gap.is_clear:
+        return f"{name} cannot be told from that list ({gap.words}): taste is neither shown nor ruled out."
+    if gap.mean > 0:
+        return f"{name} passes that list ({gap.words}): what it has above it is taste."
+    return f"{name} stays below that list ({gap.words}): knowing what is popular alone would explain its figure."
+
+
 def _seeds(row: dict[str, Any], title: str) -> str:
     few = " (few runs: read it as a lower bound of the doubt)" if row["runs"] < 5 else ""
     return (
@@ -102,9 +109,12 @@ def _joined(row: dict[str, Any]) -> str:
 
 def _optimism(row: dict[str, Any]) -> str:
     title = definition(row["metric"]).title
+    looks = (
+        "The best of several looks better than it is: on" if row["optimism"] > 0 else "The choice was not flattered: on"
+    )
     return (
         f"Of the {row['settings']} settings of {row['sweep']} validation chooses {row['chosen']} ({title} "
-        f"{row['observed']:.4f} there). The best of several looks better than it is: on users that did not choose, "
+        f"{row['observed']:.4f} there). {looks} users that did not choose, "
         f"such a choice reaches {row['corrected']:.4f} ({row['low']:.4f} to {row['high']:.4f}), an optimism of "
         f"{row['optimism']:.4f}."
     )
