@@ -147,8 +147,11 @@ def test_a_sweep_leaves_a_run_directory_per_job_and_one_failed_job_does_not_lose
     finished = sorted(p.parent.name for p in sweep.glob("*/run.json"))
     assert finished == ["0", "2"]
     board = pl.read_parquet(sweep / "leaderboard.parquet")
-    assert board.height == 4
-    assert board.filter(pl.col("status") == "finished").height == 2
+    assert board.select("setting", "status", "jobs").rows() == [
+        ("model.embedding_dim=8", "finished", [0, 2]),
+        ("model.embedding_dim=0", "failed", [1, 3]),
+    ]
+    assert board["why"][1].startswith("job 1 failed: model.embedding_dim must be at least 1, got 0; job 3 failed: ")
     assert "must be at least 1" in (sweep / "1" / "train.log").read_text()
 
 
@@ -160,7 +163,24 @@ def test_a_sweep_over_seeds_and_sizes_ends_in_a_leaderboard(workplace: Workplace
     assert len(list(sweep.glob("*/checkpoints/best.ckpt"))) == 4
     assert "leaderboard" in outcome.last_line
     board = pl.read_parquet(sweep / "leaderboard.parquet")
-    assert board["status"].to_list() == ["finished"] * 4
+    assert board["status"].to_list() == ["finished"] * 2
+    assert board["validation"].is_sorted(descending=True)
+    best, other = board.to_dicts()
+    assert best["runs"] == other["runs"] == 2
+    assert best["figure"] == best["test_figure"] == "ndcg@20"
+    for on in ("validation", "test"):
+        assert best[f"{on}_low"] < best[on] < best[f"{on}_high"]
+        assert best[f"{on}_low_runs"] < best[on] < best[f"{on}_high_runs"]
+    assert other["behind"] == pytest.approx(best["validation"] - other["validation"])
+    assert 0 < other["p_value"] <= other["p_adjusted"] <= 1
+    assert best["seconds"] > 0 and best["rows_per_second"] > 0
+    assert best["peak_memory_bytes"] > 100 * 2**20
+    for row in (best, other):
+        for said, seed in zip(row["commands"], (1, 2), strict=True):
+            assert said.startswith("python train.py ") and row["setting"] in said and f"seed={seed}" in said
+    page = (sweep / "leaderboard.html").read_text(encoding="utf-8")
+    assert "Selection flatters: the best of 2 settings" in page
+    assert page.count("<svg") == 2
 
 
 @pytest.mark.parametrize("script", ["train.py", "recommend.py", "evaluate.py"])

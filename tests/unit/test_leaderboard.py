@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -244,3 +245,18 @@ def test_jobs_that_share_a_process_have_a_peak_of_memory_each():
     del held
     sweeping.let_go()
     assert cost.peak_memory_bytes() < peak - 200_000_000
+
+
+def test_the_correction_of_p_values_is_the_one_that_was_asked_for(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        job(tmp_path, number, f"lr={number}", val=(0.5 - 0.02 * number + rng.normal(0, 0.1, USERS)).tolist())
+    adjusted = {}
+    for correction in ("holm", "benjamini_hochberg", "none"):
+        found = board(tmp_path, num_resamples=500, correction=correction)
+        adjusted[correction] = column(found, "p_adjusted")[1:]
+    assert adjusted["none"] == column(found, "p_value")[1:]
+    for holm, hochberg, none in zip(*(sorted(values) for values in adjusted.values()), strict=True):
+        assert holm >= hochberg >= none
+    assert sum(adjusted["holm"]) > sum(adjusted["benjamini_hochberg"]) > sum(adjusted["none"])
+    assert any("no correction" in note for note in found.notes)

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from towerrec.report.board_notes import NO_USERS, notes, status
+from towerrec.report.correction import TITLES
 from towerrec.report.groups import averaged
 from towerrec.report.jobs import FINISHED, Job
 from towerrec.report.optimism import Optimism, optimism
@@ -72,13 +73,14 @@ class Board:
     notes: list[str]
 
 
-def board(sweep: Path, *, num_resamples: int = 10_000, seed: int = 0) -> Board:
+def board(sweep: Path, *, num_resamples: int = 10_000, correction: str = "holm", seed: int = 0) -> Board:
     """Read what the jobs of a sweep left.
 
     Args:
         sweep: A directory with a numbered directory per job.
         num_resamples: Bootstrap resamples, and flips of the paired tests.
-        seed: Of both.
+        correction: Of the p-values for the number of settings: `holm`, `benjamini_hochberg` or `none`.
+        seed: Of the resamples and flips.
     """
     settings = settings_of(sweep)
     finished = [job for setting in settings for job in setting.finished]
@@ -88,7 +90,7 @@ def board(sweep: Path, *, num_resamples: int = 10_000, seed: int = 0) -> Board:
     shown = test_figures(finished, by)
     test = estimates(settings, "test", shown, **resampling)
     ordered = in_order(settings, validation, by)
-    gaps, flattery = _gaps(ordered, validation, by, **resampling)
+    gaps, flattery = _gaps(ordered, validation, by, correction=correction, **resampling)
     places = places_of([validation.get(setting.name) for setting in ordered])
     rows = [
         {
@@ -106,7 +108,7 @@ def board(sweep: Path, *, num_resamples: int = 10_000, seed: int = 0) -> Board:
     ]
     further = {f"test/{name}": FLOATS for name in shown[1:]}
     table = pl.DataFrame(rows, schema={**COLUMNS, **further})
-    return Board(sweep, table, notes(table, ordered, by, flattery))
+    return Board(sweep, table, notes(table, ordered, by, flattery, correction=TITLES[correction]))
 
 
 def interval(row: Mapping[str, Any], on: str) -> tuple[float, float] | tuple[None, None]:
@@ -168,7 +170,13 @@ def places_of(found: Sequence[Estimate | None]) -> list[int | None]:
 
 
 def _gaps(
-    ordered: Sequence[Setting], found: Mapping[str, Estimate], by: Deciding | None, *, num_resamples: int, seed: int
+    ordered: Sequence[Setting],
+    found: Mapping[str, Estimate],
+    by: Deciding | None,
+    *,
+    correction: str,
+    num_resamples: int,
+    seed: int,
 ) -> tuple[dict[str, dict[str, Any]], Optimism | str]:
     """How far each setting is behind the first, by users of validation, and how much the first is flattered.
 
@@ -183,9 +191,8 @@ def _gaps(
     means = {name: averaged(part) for name, part in tables.items()}
     best, *others = [setting.name for setting in placed]
     try:
-        table = paired_table(
-            means, [(best, other) for other in others], [by.name], num_resamples=num_resamples, seed=seed
-        )
+        pairs = [(best, other) for other in others]
+        table = paired_table(means, pairs, [by.name], correction=correction, num_resamples=num_resamples, seed=seed)
         flattery = optimism(means, by.name, num_resamples=num_resamples, seed=seed)
     except ValueError as error:  # judged on different users: there is no pair
         return {}, f"No paired tests: {error}."

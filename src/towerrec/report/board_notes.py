@@ -30,7 +30,9 @@ def status(setting: Setting) -> str:
     return ", ".join(f"{number} {end}" for end, number in sorted(ends.items()))
 
 
-def notes(table: pl.DataFrame, settings: Sequence[Setting], by: Deciding | None, flattery: Optimism | str) -> list[str]:
+def notes(
+    table: pl.DataFrame, settings: Sequence[Setting], by: Deciding | None, flattery: Optimism | str, *, correction: str
+) -> list[str]:
     """The sentences below a board.
 
     Args:
@@ -38,11 +40,12 @@ def notes(table: pl.DataFrame, settings: Sequence[Setting], by: Deciding | None,
         settings: The settings, in the same order.
         by: What orders them.
         flattery: How much the choice flatters the best, or why that cannot be told (empty: nothing was chosen).
+        correction: Of the p-values, as people write it.
     """
     finished = [job for setting in settings for job in setting.finished]
     said = [*_order(table, by), *_shared(settings), *_rules(finished)]
     if isinstance(flattery, Optimism):
-        said += [_told_apart(table), _flattery(flattery)]
+        said += [_told_apart(table, correction), _flattery(flattery)]
     elif flattery:
         said.append(flattery)
     return [*said, *_intervals(table), *_unfinished(settings)]
@@ -90,10 +93,10 @@ def _rules(finished: Sequence[Job]) -> list[str]:
     return said
 
 
-def _told_apart(table: pl.DataFrame) -> str:
+def _told_apart(table: pl.DataFrame, correction: str) -> str:
     others = table.filter(pl.col("clearly_behind").is_not_null())
     same = others.filter(~pl.col("clearly_behind"))
-    test = f"paired sign flips over validation users, p-values corrected for {_comparisons(others.height)} (Holm)"
+    test = f"paired sign flips over validation users, {_comparisons(others.height)}, {correction}"
     if same.is_empty():
         return f"The best is better than every other setting by more than chance ({test})."
     best = table.row(0, named=True)
