@@ -87,12 +87,10 @@ def plan(sweep: Path, wanted: Sequence[Words]) -> list[Job]:
 
 
 def overrides(directory: Path) -> Words:
-    """The overrides of the job in a directory, as Hydra wrote them down; none where it did not come so far."""
-    import yaml  # comes with Hydra; not needed to start a command
+    """The overrides of the job in a directory; none where it did not come so far as to write them down."""
+    from towerrec.report.groups import overrides_of  # of tables: not needed to start a command
 
-    path = directory / ".hydra" / "overrides.yaml"
-    said: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return tuple(str(word) for word in said or [])
+    return overrides_of(directory)
 
 
 def summary(jobs: Sequence[Job]) -> str:

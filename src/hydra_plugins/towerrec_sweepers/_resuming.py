@@ -1,8 +1,4 @@
-"""Sweepers: every combination, a study of Optuna's, or one decision left out at a time; each goes on where it stopped.
-
-Hydra takes its sweepers from the namespace package `hydra_plugins` alone, and imports this module on every start, so
-what a sweep needs is imported when one begins.
-"""
+"""What sweepers have in common: words and their values, directories of jobs, what is done, workers that are killed."""
 
 from __future__ import annotations
 
@@ -23,7 +19,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from towerrec import sweep_jobs, sweeping
-from towerrec.files import write_json
 from towerrec.sweep_jobs import Job, Words
 from towerrec.sweep_space import Axis, Choices, Interval
 
@@ -34,7 +29,7 @@ _OF_THE_SWEEP = ("sweep", "ablate")
 _KILLED = "killed: its process ended without a word, as it does when memory runs out"
 
 
-class _Resuming(Sweeper):
+class Resuming(Sweeper):
     """What all sweepers do: they read words, give every job its directory, skip what is finished, outlive a worker."""
 
     config: DictConfig
@@ -47,7 +42,7 @@ class _Resuming(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra once everything is composed."""
         self.config, self.hydra_context = config, hydra_context
-        subdir = _plain(config.hydra.sweep, resolve=False)["subdir"]
+        subdir = plain(config.hydra.sweep, resolve=False)["subdir"]
         if subdir != "${hydra.job.num}":
             raise ValueError(f"hydra.sweep.subdir={subdir}: the jobs of a sweep are numbered, leave it out")
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -83,7 +78,7 @@ class _Resuming(Sweeper):
                 if override.is_sweep_override():
                     raise ValueError(f"{override.input_line}: one sweep at a time; other keys may have several values")
                 continue
-            axes[override.get_key_element()] = _axis(override)
+            axes[override.get_key_element()] = axis_of(override)
         return axes
 
     def _plan(self, wanted: Sequence[Words]) -> list[Job]:
@@ -139,99 +134,6 @@ class _Resuming(Sweeper):
         return composed
 
 
-class GridSweeper(_Resuming):
-    """Every combination of the values.
-
-    Args:
-        params: Overrides with their values, such as `model.embedding_dim: 16,32`; `sweep=` configs fill them in.
-    """
-
-    def __init__(self, *, params: Mapping[str, Any] | None = None) -> None:
-        super().__init__(params)
-
-    def _sweep(self, axes: dict[str, Axis]) -> None:
-        jobs = self._plan(combinations(axes))
-        log.info(f"sweep of {len(jobs)} jobs in {self.directory}: {sweep_jobs.summary(jobs)}")
-        self._run([job for job in jobs if not job.is_over])
-
-
-class OptunaSweeper(_Resuming):
-    """Settings that a study of Optuna's draws, by the validation figure that every run watches.
-
-    Args:
-        sampler: Config of a sampler, without its seed.
-        pruner: Config of a pruner; empty: none.
-        n_trials: Trials that end with a figure or are pruned; None: 20, or the whole grid.
-        n_jobs: Drawn at once; None: as many as the launcher runs side by side.
-        seed: Of the draws.
-        params: Overrides with their values.
-    """
-
-    def __init__(
-        self,
-        *,
-        sampler: DictConfig,
-        pruner: DictConfig,
-        n_trials: int | None = None,
-        n_jobs: int | None = None,
-        seed: int = 0,
-        params: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(params)
-        self.sampler, self.pruner = _plain(sampler), _plain(pruner)
-        self.n_trials, self.n_jobs, self.seed = n_trials, n_jobs, seed
-        self._notes: dict[int, dict[str, Any]] = {}
-
-    def _sweep(self, axes: dict[str, Axis]) -> None:
-        fixed, drawn = _shared(axes), {key: axis for key, axis in axes.items() if not _is_single(axis)}
-        study = self._study(fixed, drawn)
-        log.info(
-            f"study of {study.n_trials} trials in {self.directory}, {study.num_left} to go, {study.mode} "
-            f"{study.monitor}: {study.summary()}"
-        )
-        left = study.num_left
-        while left > 0:
-            trials = study.ask(min(left, self._at_once()))
-            left -= len(trials)
-            jobs = self._plan([(*fixed, *study.words(trial)) for trial in trials])
-            place = {frozenset(job.words): job for job in jobs}
-            mine = [place[frozenset((*fixed, *study.words(trial)))] for trial in trials]
-            self._notes = {job.number: study.note(trial, job) for trial, job in zip(trials, mine, strict=True)}
-            self._run([job for job in jobs if not job.is_over])
-            for trial, job in zip(trials, mine, strict=True):
-                told = study.tell(trial.number, self._place(job))
-                log.info(f"trial {trial.number} is job {job.number}, {told}; {study.summary()}")
-
-    def _study(self, fixed: Words, drawn: dict[str, Axis]) -> Any:
-        if not drawn:
-            raise ValueError("hydra/sweeper=optuna has nothing to draw: give some key several values, or an interval")
-        try:
-            from towerrec.study import Study
-        except ModuleNotFoundError as error:
-            if error.name != "optuna":
-                raise
-            raise ValueError(
-                'hydra/sweeper=optuna needs the library of that name: pip install -e ".[optuna]"'
-            ) from None
-        for name, number in (("n_trials", self.n_trials), ("n_jobs", self.n_jobs)):
-            if number is not None and number < 1:
-                raise ValueError(f"hydra.sweeper.{name} must be at least 1, got {number}")
-        from towerrec import config, tasks
-
-        monitor, mode = tasks.watched(config.train_config(self._composed(fixed)))
-        return Study(
-            self.directory, drawn, monitor=monitor, mode=mode, sampler=self.sampler, pruner=self.pruner,
-            seed=self.seed, n_trials=self.n_trials,
-        )  # fmt: skip
-
-    def _at_once(self) -> int:
-        launched = OmegaConf.select(self.config, "hydra.launcher.n_jobs")
-        return self.n_jobs or (sweeping.num_at_once(int(launched)) if launched is not None else 1)
-
-    def _equip(self, job: Job) -> None:
-        write_json(self._place(job) / sweep_jobs.TRIAL, self._notes[job.number])
-
-
 def combinations(axes: Mapping[str, Axis]) -> list[Words]:
     """The overrides of every combination, the last key changing fastest.
 
@@ -245,22 +147,15 @@ def combinations(axes: Mapping[str, Axis]) -> list[Words]:
     return [tuple(words) for words in itertools.product(*every)]
 
 
-def _shared(axes: Mapping[str, Axis]) -> Words:
-    """The overrides that all jobs share: those with a single value."""
-    return tuple(
-        f"{key}={axis.texts[0]}" for key, axis in axes.items() if isinstance(axis, Choices) and _is_single(axis)
-    )
-
-
-def _is_single(axis: Axis) -> bool:
+def is_single(axis: Axis) -> bool:
     return isinstance(axis, Choices) and len(axis.texts) == 1
 
 
-def _plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:
+def plain(node: Any, *, resolve: bool = True) -> dict[str, Any]:
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=resolve))
 
 
-def _axis(override: Override) -> Axis:
+def axis_of(override: Override) -> Axis:
     """What an override may be in Hydra's grammar: one value, `a,b`, `choice`, `range`, `interval`, `tag(log, ...)`."""
     value = override.value()
     if isinstance(value, IntervalSweep):
