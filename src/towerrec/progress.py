@@ -1,7 +1,7 @@
 """Bars for long work on a terminal, and nothing at all elsewhere.
 
-One place decides whether bars are shown: `choose`, called by each task with the key `progress`. A bar is on stderr, goes
-when its work is done, and only the process that speaks for its job has one. tqdm's own `TQDM_DISABLE=1` is honoured.
+One place decides whether bars are shown: `choose`, called by each task with the key `progress`. A bar is on stderr and
+goes when its work is done; only the process that speaks for its job has one. tqdm's own `TQDM_DISABLE=1` is honoured.
 """
 
 from __future__ import annotations
