@@ -72,9 +72,10 @@ def linear_slope(predicted_N: Tensor, actual_N: Tensor) -> float | None:
     1 is right; below 1 predictions lie too far apart.
     """
     predicted_N, actual_N = predicted_N.double(), actual_N.double()
+    if not bool((predicted_N != predicted_N[0]).any()):
+        return None
     deviation_N = predicted_N - predicted_N.mean()
-    spread = deviation_N.square().sum()
-    return float((deviation_N * (actual_N - actual_N.mean())).sum() / spread) if spread > 0 else None
+    return float((deviation_N * (actual_N - actual_N.mean())).sum() / deviation_N.square().sum())
 
 
 def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> float | None:
@@ -85,10 +86,10 @@ def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> float | None:
     """
     probability_N, actual_N = probability_N.double().clamp(1e-7, 1 - 1e-7), actual_N.double()
     odds_N = torch.logit(probability_N)
-    scale, centre = odds_N.std(), odds_N.mean()
     share = actual_N.mean()
-    if len(odds_N) < 2 or not scale > 0 or not 0 < share < 1:
+    if not bool((odds_N != odds_N[0]).any()) or not 0 < share < 1:
         return None
+    scale, centre = odds_N.std(), odds_N.mean()
     x_N2 = torch.stack([torch.ones_like(odds_N), (odds_N - centre) / scale], 1)
     beta_2 = torch.stack([torch.logit(share), torch.zeros_like(share)])
     for _ in range(_NEWTON_STEPS):
