@@ -126,7 +126,13 @@ def _found_tags(items: pl.DataFrame) -> tuple[str, ...]:
         if isinstance(dtype, pl.List | pl.Array) or (ABOUT.search(name) and not _names_another(name, items.columns))
     ]
     found = infer(None, items.select(ITEM_ID, *about), has_time=False)
-    return tuple(feature.column for feature in found if feature.kind in ("multi", "categorical"))
+    columns = [feature.column for feature in found if feature.kind in ("multi", "categorical")]
+    return tuple(name for name in columns if not _holds_commas(items[name]))
+
+
+def _holds_commas(column: pl.Series) -> bool:
+    """Whether a text is several words in one (`cats,dogs`), which as one value would have nothing in common."""
+    return column.dtype == pl.String and bool(column.str.contains(",", literal=True).any())
 
 
 def _names_another(name: str, columns: list[str]) -> bool:

@@ -5,19 +5,25 @@ Shape letters: B judged users, I items, C columns, D width of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from towerrec.config_eval import FactsConfig
 from towerrec.data.prepare import Prepared
+from towerrec.data.store import InteractionStore
 from towerrec.item_columns import FactColumns, ages_in_days, durations, fact_columns, tag_column, together
 from towerrec.metrics.beyond import candidate_sums, percentile, self_information, sums_over
 from towerrec.protocol import Protocol
 from towerrec.ragged import UserItems
 from towerrec.report.beyond import AGE, DURATION, NOVELTY, POPULARITY, TAGS, VECTORS, Beyond
+
+# Marks of pairs held at once by `users_of_items`, four bytes each.
+_MARKS = 1 << 25
 
 
 def facts_beyond(
@@ -41,7 +47,9 @@ def facts_beyond(
         absent[TAGS] = _missing(prepared, "a list or a category", "tags")
     if directions_ID is None:
         absent[VECTORS] = "only a trained model has vectors, and none is judged here"
-    of_candidates = {name: _of_candidates(rules, value_I) for name, value_I in values.items()}
+    sums = _values_and_known(values)
+    of_candidates = _ratios(values, candidate_sums(rules.allowed, rules.exclude, rules.users, sums))
+    of_relevant = _ratios(values, sums_over(rules.relevant, rules.users, sums))
     less = {DURATION: of_candidates[DURATION]} if DURATION in values else {}
     return Beyond(
         candidate_I=candidates_of_all(rules),
@@ -53,7 +61,7 @@ def facts_beyond(
         columns=_described(columns),
         references={
             "candidates": _means(of_candidates, less),
-            "relevant": _means({n: _of_sets(rules.relevant, rules.users, v) for n, v in values.items()}, less),
+            "relevant": _means(of_relevant, less),
         },
     )
 
@@ -65,11 +73,9 @@ def item_values(prepared: Prepared, rules: Protocol, columns: FactColumns) -> tu
     few longest, and a ratio of such means is no mean over users. Twice as long and half as long are 1 and -1.
     """
     store, items = prepared.store, prepared.side("item")
-    seen = store.seen("train")
-    users_I = torch.bincount(seen.items, minlength=seen.num_items)
     likes_I = store.item_counts("train", rule=prepared.positive)
     values = {
-        NOVELTY: self_information(users_I, int((seen.counts > 0).sum())),
+        NOVELTY: self_information(users_of_items(store), int(store.in_log("user", "train").sum())),
         POPULARITY: percentile(likes_I, candidates_of_all(rules)),
     }
     absent: dict[str, str] = {}
@@ -90,6 +96,26 @@ def item_values(prepared: Prepared, rules: Protocol, columns: FactColumns) -> tu
     return values, absent
 
 
+def users_of_items(store: InteractionStore) -> Tensor:
+    """Training users that saw each item, each once, int64 [I]."""
+    if store.on_disk:
+        return torch.bincount(store.seen("train").items, minlength=store.num_items)
+    rows = store.rows("train")
+    user_R, item_R = rows.user_idx.numpy(), rows.item_idx.numpy()
+    # Every row writes its number where its pair is marked: the one that finds it again is the only one of its pair.
+    # A quarter of the time of sorting the pairs; rows come sorted by user, and memory is that of some users.
+    at_once = max(1, _MARKS // store.num_items)
+    bounds = np.searchsorted(user_R, np.arange(0, store.num_users + at_once, at_once))
+    writer = np.empty(at_once * store.num_items, dtype=np.int32)
+    once_R = np.empty(len(user_R), dtype=bool)
+    for part, (start, end) in enumerate(pairwise(bounds.tolist())):
+        pair = (user_R[start:end].astype(np.int64) - part * at_once) * store.num_items + item_R[start:end]
+        number = np.arange(end - start, dtype=np.int32)
+        writer[pair] = number
+        once_R[start:end] = writer[pair] == number
+    return torch.from_numpy(np.bincount(item_R[once_R], minlength=store.num_items))
+
+
 def candidates_of_all(rules: Protocol) -> Tensor:
     """Items that could be listed for somebody, bool [I]."""
     if isinstance(rules.allowed, UserItems):
@@ -99,22 +125,17 @@ def candidates_of_all(rules: Protocol) -> Tensor:
     return torch.ones(rules.relevant.num_items, dtype=torch.bool) if rules.allowed is None else rules.allowed
 
 
-def _of_candidates(rules: Protocol, value_I: Tensor) -> Tensor:
-    """Mean over each user's candidates of known value, float64 [B]."""
-    return _ratio(candidate_sums(rules.allowed, rules.exclude, rules.users, _value_and_known(value_I)))
+def _values_and_known(values: Mapping[str, Tensor]) -> Tensor:
+    """Every value, 0 where it is not known, and whether it is known, float64 [I, C]."""
+    table_IV = torch.stack(list(values.values()), 1)
+    return torch.cat([table_IV.nan_to_num(0.0), (~table_IV.isnan()).double()], 1)
 
 
-def _of_sets(sets: UserItems, user_idx_B: Tensor, value_I: Tensor) -> Tensor:
-    return _ratio(sums_over(sets, user_idx_B, _value_and_known(value_I)))
-
-
-def _value_and_known(value_I: Tensor) -> Tensor:
-    known_I = ~value_I.isnan()
-    return torch.stack([torch.where(known_I, value_I, 0.0), known_I.double()], 1)
-
-
-def _ratio(sums_B2: Tensor) -> Tensor:
-    return torch.where(sums_B2[:, 1] > 0.5, sums_B2[:, 0] / sums_B2[:, 1], torch.nan)
+def _ratios(names: Iterable[str], sums_BC: Tensor) -> dict[str, Tensor]:
+    """Mean of each value over the items of known value, float64 [B] by name; NaN where there is none."""
+    total_BV, number_BV = sums_BC.tensor_split(2, dim=1)
+    mean_BV = torch.where(number_BV > 0.5, total_BV / number_BV, torch.nan)
+    return dict(zip(names, mean_BV.T, strict=True))
 
 
 def _means(of_users: Mapping[str, Tensor], less: Mapping[str, Tensor]) -> dict[str, float]:

@@ -16,6 +16,7 @@ ITEMS = pl.DataFrame(
         "tags": [["pop", "live"], ["pop"], [], None, ["live", "pop", "pop"], ["rare"]],
         "first_level_category_id": [7, 7, 8, 8, None, 9],
         "first_level_category_name": ["Music", "Music", "Sport", None, None, "Sport"],
+        "topic_tag": ["cats,dogs", "cats", "dogs", None, "cats", "dogs"],
         "colour": ["red", "blue", "red", "blue", "red", "blue"],
         "vector": [[0.5, 0.5]] * 6,
         "duration_ms": [1000.0, 2000.0, 0.0, None, math.inf, 4000.0],
@@ -29,7 +30,8 @@ ITEMS = pl.DataFrame(
 def test_columns_are_found_by_canonical_name_by_type_and_by_what_their_names_speak_of():
     found = fact_columns(ITEMS, FactsConfig())
     assert (found.duration, found.date) == ("duration_ms", "born")
-    # The category's name only labels its id, a vector is no tag, and nothing says that a colour is one.
+    # The category's name only labels its id, a vector is no tag, several words in one text are no value, and nothing
+    # says that a colour is one.
     assert found.tags == ("tags", "first_level_category_id")
 
 

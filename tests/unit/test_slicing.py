@@ -14,6 +14,7 @@ import pytest
 import torch
 from memory_source import log
 
+from towerrec import item_facts
 from towerrec.baselines.popularity import MostViewed, Random
 from towerrec.config_eval import EvalConfig, FactsConfig, SlicesConfig, check_slices
 from towerrec.data.prepare import Prepared
@@ -88,7 +89,11 @@ def test_what_the_log_does_not_know_is_absent_with_a_reason_and_never_zero(prepa
     assert "There is no Duration bias@k: the item table has no column of duration_ms" in sentences
 
 
-def test_popularity_and_novelty_come_from_training_rows_alone(prepared: Prepared):
+@pytest.mark.parametrize("marks", [1 << 25, 100], ids=["at_once", "few_users_at_once"])
+def test_popularity_and_novelty_come_from_training_rows_alone(
+    prepared: Prepared, marks: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(item_facts, "_MARKS", marks)
     rules = protocol(prepared, on="test", ks=[5], candidates="catalogue", positive=None)
     values = facts_beyond(prepared, rules, FactsConfig()).values
     rows = prepared.store.rows("train")
