@@ -1,28 +1,31 @@
-"""A few users as people can read them: what they liked, what is listed for them, and which of it was right."""
+"""A few users as people can read them: what they watched, what is listed for them, and which of it was right."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import polars as pl
 import torch
 
-from towerrec.data.artefacts import EncodedTables
-from towerrec.data.history import UserHistory
+from towerrec.data.labels_saved import label_from_dict
+from towerrec.data.prepare import Prepared
+from towerrec.data.store import InteractionStore
+from towerrec.naming import item_categories, item_titles
+from towerrec.positive import positive_mask
 from towerrec.protocol import Protocol
 from towerrec.ragged import TopN
-from towerrec.report.html import Example, Item
+from towerrec.report.sections.people import Example, Item
+from towerrec.schema import WATCH_RATIO
 
 _LISTED = 10
-_BEFORE = 5
+_BEFORE = 6
 
 
-def examples(
-    tables: EncodedTables, history: UserHistory, protocol: Protocol, lists: TopN, *, num_examples: int, seed: int
-) -> list[Example]:
+def examples(prepared: Prepared, protocol: Protocol, lists: TopN, *, num_examples: int, seed: int) -> list[Example]:
     """Some judged users, drawn at random so that nobody chose the flattering ones.
 
     Args:
-        tables: Who the users and what the items are.
-        history: Training positives of the users.
+        prepared: The log: who the users and what the items are, and what they did.
         protocol: Who was judged, and by what.
         lists: One list per judged user.
         num_examples: How many users to show.
@@ -30,28 +33,90 @@ def examples(
     """
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(len(protocol.users), generator=generator)[:num_examples].sort().values
-    texts = item_texts(tables)
-    shown = []
-    for place in drawn.tolist():
-        user = int(protocol.users[place])
-        relevant = set(protocol.relevant.pairs_of(torch.tensor([user]))[1].tolist())
-        listed = [i for i in lists.items[place, :_LISTED].tolist() if i >= 0]
-        before = [i for i in history.latest(torch.tensor([user]), length=_BEFORE)[0].tolist() if i >= 0]
-        found = sum(i in relevant for i in listed)
-        shown.append(
-            Example(
-                user=str(tables.user_ids[user]),
-                facts=f"{len(relevant):,} relevant items, {found} of the first {len(listed)} are among them",
-                listed=[Item(texts[i], i in relevant) for i in listed],
-                before=[Item(texts[i]) for i in before],
-            )
+    words = _Words.of(prepared)
+    return [_example(prepared, protocol, lists, place, words) for place in drawn.tolist()]
+
+
+@dataclass(frozen=True)
+class _Words:
+    """What is printed of items and rows."""
+
+    ids: pl.Series
+    titles: pl.Series
+    categories: pl.Series | None
+    grade: str | None
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> _Words:
+        found = item_categories(prepared)
+        return cls(
+            ids=prepared.item_ids,
+            titles=item_titles(prepared),
+            categories=None if found is None else found.of,
+            grade=label_from_dict(prepared.meta["label_fitted"]).grade,
         )
-    return shown
+
+    def item(self, item: int, outcome: str = "", *, hit: bool | None = None) -> Item:
+        """An item by its title, or by its id where it has none."""
+        title = self.titles[item]
+        category = None if self.categories is None else self.categories[item]
+        known = [f"item {self.ids[item]}"] if title is not None else []
+        facts = " · ".join([*known, *([str(category)] if category is not None else [])])
+        return Item(str(title) if title is not None else f"item {self.ids[item]}", facts, outcome, hit)
+
+    def outcome(self, liked: bool, grade: float) -> str:
+        """What a row says the user did."""
+        verdict = "relevant" if liked else "not relevant"
+        if self.grade == WATCH_RATIO:
+            return f"watched {grade:.0%} of its length, {verdict}"
+        return verdict
 
 
-def item_texts(tables: EncodedTables) -> pl.Series:
-    """One line per item: its id and what is known of it."""
-    columns = [c for c in tables.display.columns if c != "item_id"]
-    parts = [pl.col(c).cast(pl.String).str.replace_all(r"\s+", " ").str.slice(0, 60) for c in columns]
-    text = pl.concat_str([pl.col("item_id").cast(pl.String), *parts], separator=" · ", ignore_nulls=True)
-    return tables.display.select(text.alias("text"))["text"]
+@dataclass(frozen=True)
+class _UserRows:
+    """Rows of one user, in the order of time."""
+
+    items: list[int]
+    liked: list[bool]
+    grades: list[float]
+
+    @classmethod
+    def of(cls, store: InteractionStore, on: str, user: int, rule: str) -> _UserRows:
+        """Found by two searches: rows are sorted by user."""
+        rows = store.rows(on)
+        ends = torch.searchsorted(rows.user_idx, torch.tensor([user, user + 1], dtype=rows.user_idx.dtype))
+        part = slice(int(ends[0]), int(ends[1]))
+        liked = positive_mask(rows.label[part], rule)
+        return cls(rows.item_idx[part].tolist(), liked.tolist(), store.grades(on)[part].tolist())
+
+
+def _example(prepared: Prepared, protocol: Protocol, lists: TopN, place: int, words: _Words) -> Example:
+    user = int(protocol.users[place])
+    relevant = set(protocol.relevant.pairs_of(torch.tensor([user]))[1].tolist())
+    held_out = _UserRows.of(prepared.store, protocol.on, user, protocol.positive)
+    rows = zip(held_out.items, held_out.liked, held_out.grades, strict=True)
+    done = {item: words.outcome(liked, grade) for item, liked, grade in rows}
+    listed = [i for i in lists.items[place, :_LISTED].tolist() if i >= 0]
+    found = sum(i in relevant for i in listed)
+    train = _UserRows.of(prepared.store, "train", user, prepared.positive)
+    title, before = _before(train, words)
+    return Example(
+        user=str(prepared.user_ids[user]),
+        facts=(
+            f"{len(train.items):,} training rows, {sum(train.liked):,} of them positive; {len(relevant):,} relevant "
+            f"items in the {protocol.on} rows, {found} of them among the first {len(listed)} listed"
+        ),
+        listed=[words.item(i, done.get(i, ""), hit=i in relevant) for i in listed],
+        before=before,
+        before_title=title,
+    )
+
+
+def _before(train: _UserRows, words: _Words) -> tuple[str, list[Item]]:
+    """The user's latest positives in training, most recent first, or the latest rows where there is no positive."""
+    places = [place for place, liked in enumerate(train.liked) if liked]
+    title = "Liked last in training"
+    if not places:
+        places, title = list(range(len(train.items))), "Watched last in training, nothing liked"
+    chosen = places[::-1][:_BEFORE]
+    return title, [words.item(train.items[p], words.outcome(train.liked[p], train.grades[p])) for p in chosen]

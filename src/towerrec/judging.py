@@ -59,6 +59,7 @@ class TrainedRun:
     name: str
     meta: CheckpointMeta
     scores: TowerScores
+    run: RunDirectory
 
 
 def load(
@@ -85,7 +86,7 @@ def load(
         device=device,
         moment=moment(at, tables.timezone),
     )
-    return TrainedRun(str(meta.settings["name"]), meta, scores)
+    return TrainedRun(str(meta.settings["name"]), meta, scores, run)
 
 
 def judge_training(
@@ -168,7 +169,7 @@ def judge_run(
         predictions = _judge_predictions(config, found, trained, prepared, on, predicted_R, seed=seed)
     if directory is not None:
         write_evaluation(directory, found, predictions=predictions)
-    present(config, found, prepared, directory, lists, facts=facts, seed=seed)
+    present(config, found, prepared, directory, lists, facts=facts, seed=seed, run=trained.run)
     return found
 
 

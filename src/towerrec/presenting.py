@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from towerrec.config import EvalConfig
-from towerrec.data.catalogue import train_history
+from towerrec.curves import CURVES
 from towerrec.data.prepare import Prepared
 from towerrec.evaluation import Evaluation
 from towerrec.examples import examples
 from towerrec.files import whole_file
+from towerrec.naming import item_categories
 from towerrec.ragged import TopN
 from towerrec.report.dial import curve_sentence, curve_text
-from towerrec.report.html import page
+from towerrec.report.html import Report, page
 from towerrec.report.interpret import interpret
 from towerrec.report.interpret_slices import interpret_lists, interpret_slices
+from towerrec.report.sections.items import ItemMap, item_map
+from towerrec.report.sections.plots import Course
 from towerrec.report.text import aligned, comparison
+from towerrec.run_directory import VALIDATED, RunDirectory
 
 log = logging.getLogger(__name__)
+
+POPULARITY_FIFTHS = ["least liked fifth", "second fifth", "third fifth", "fourth fifth", "most liked fifth"]
 
 
 def present(
@@ -32,6 +41,7 @@ def present(
     *,
     facts: Mapping[str, Any],
     seed: int,
+    run: RunDirectory | None = None,
 ) -> None:
     """Say on the terminal what was found and, where there is a directory, write `report.html`."""
     sentences = interpret(
@@ -59,31 +69,63 @@ def present(
         log.info(f"- {sentence}")
     if directory is None:
         return
-    html = page(
-        f"{found.judged.name} on {prepared.data_name}",
-        found.systems,
-        sentences,
+    report = Report(
+        title=f"{found.judged.name} on {prepared.data_name}",
+        systems=found.systems,
+        sentences=sentences,
         facts={**facts, "prior": found.prior} if found.prior else facts,
         rules=rules.describe(),
         data=prepared.report,
+        paired=found.paired,
         values=found.values,
         constant_values=found.baseline_values,
-        examples=examples(
-            prepared,
-            train_history(prepared.store, prepared.positive),
-            found.protocol,
-            lists,
-            num_examples=config.num_examples,
-            seed=seed,
-        ),
+        calibration=found.calibration,
+        slices=found.slices,
+        slices_left_out=found.slices_left_out,
+        references={} if found.beyond is None else found.beyond.references,
         curve=found.curve,
+        courses=courses(run, facts),
+        items=_map_of(found, prepared, seed=seed),
+        examples=examples(prepared, rules, lists, num_examples=config.num_examples, seed=seed),
+        left_out=[*found.left_out, *(({} if found.beyond is None else found.beyond.absent).values())],
     )
     with whole_file(directory / "report.html") as path:
-        path.write_text(html, encoding="utf-8")
+        path.write_text(page(report), encoding="utf-8")
+
+
+def courses(run: RunDirectory | None, facts: Mapping[str, Any]) -> list[Course]:
+    """How the trainings of a run went: of a refitted run the fit that chose the number of epochs, then the refit."""
+    if run is None:
+        return []
+    found = []
+    for directory, title in (
+        (run.root / VALIDATED, "first fit: "),
+        (run.root, "refit: " if facts.get("refit") else ""),
+    ):
+        path = directory / CURVES
+        if path.is_file():
+            curves = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Course(curves, str(facts["monitor"]), title))
+    return found
+
+
+def _map_of(found: Evaluation, prepared: Prepared, *, seed: int) -> ItemMap | None:
+    """The vectors of the items of the log, where a model was judged, coloured by category or else by popularity."""
+    if found.beyond is None or found.beyond.vectors_ID is None:
+        return None
+    inside = prepared.store.in_log("item").nonzero()[:, 0]
+    vectors = found.beyond.vectors_ID.cpu()[inside]
+    categories = item_categories(prepared)
+    if categories is not None:
+        return item_map(vectors, categories.of.gather(inside.numpy()), by=categories.name.replace("_", " "), seed=seed)
+    counts = pl.Series(prepared.store.item_counts("train", rule=prepared.positive)[inside].numpy())
+    fifths = (counts.rank("ordinal") - 1) * len(POPULARITY_FIFTHS) // counts.len()
+    groups = pl.Series([POPULARITY_FIFTHS[fifth] for fifth in fifths.to_list()])
+    return item_map(vectors, groups, by="popularity", ordered=POPULARITY_FIFTHS, seed=seed)
 
 
 def _values_text(found: Evaluation) -> str:
     names = list(found.values)
     systems = {found.judged.name: {n: f["mean"] for n, f in found.values.items()}, **found.baseline_values}
-    rows = [[name, *(f"{figures[n]:.4f}" for n in names)] for name, figures in systems.items()]
+    rows = [[name, *(f"{figures[n]:.4f}" if n in figures else "" for n in names)] for name, figures in systems.items()]
     return "\n".join(aligned([["", *names], *rows]))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import polars as pl
 
-from towerrec.report.charts import dial_chart
+from towerrec.report.charts_points import Spot, spots_chart
+from towerrec.report.page import charts, figure, note
 from towerrec.report.paired import difference, paired_table
+from towerrec.report.table import table
 from towerrec.report.text import aligned
 
 
@@ -111,23 +112,19 @@ def curve_sentence(curve: Curve, *, num_resamples: int, seed: int) -> str:
 def curve_section(curve: Curve) -> str:
     """Chart and table for the report page."""
     head, *body = _cells(curve)
-    cells = "".join(f"<th scope=col>{escape(name)}</th>" for name in head[1:])
-    rows = "".join(
-        f"<tr><th scope=row>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in body
-    )
-    table = (
-        f'<div class="wide"><table><thead><tr><th>weight</th>{cells}</tr></thead><tbody>{rows}</tbody></table></div>'
-    )
-    chart = dial_chart(
-        [(p.coverage, p.mean(f"ndcg@{curve.k}"), f"{p.weight:g}") for p in curve.points],
+    at = f"NDCG@{curve.k}"
+    chart = spots_chart(
+        [Spot(f"{p.weight:g}", p.coverage, p.mean(f"ndcg@{curve.k}")) for p in curve.points],
+        title=f"{at} against coverage by the weight of the dial",
         across=f"coverage@{curve.k}",
-        up=f"NDCG@{curve.k}",
+        up=at,
+        joined=True,
     )
-    note = (
-        f"<p class=note>Every point is a value of prior.weight ({escape(_what(curve))}) on {curve.on} rows; "
-        "0 is the model alone. Popularity percentile: of training positives, 1 is the most liked item.</p>"
+    words = (
+        f"Every point is a value of prior.weight ({_what(curve)}) on {curve.on} rows; 0 is the model alone. "
+        "Popularity percentile: of training positives, 1 is the most liked item."
     )
-    return chart + note + table
+    return note(words) + charts([figure("More of the catalogue, or more hits", chart)]) + table(head, body)
 
 
 def _what(curve: Curve) -> str:

@@ -1,159 +1,120 @@
-"""The report of an evaluation as one self-contained page: no network, no script, light and dark, fit for a phone."""
+"""The report of an evaluation as one self-contained page: which sections it has, and in which order."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
-from towerrec.report.charts import colour, curve_chart, interval_chart, legend
+import polars as pl
+
+from towerrec.metrics.definitions import definition
+from towerrec.report.cast import Cast
 from towerrec.report.dial import Curve, curve_section
-from towerrec.report.interpret import main_metric
 from towerrec.report.judge import Judged, Summary
-from towerrec.report.page import Section, page_of
+from towerrec.report.page import Section, bullets, page_of
+from towerrec.report.paired import difference
+from towerrec.report.sections.background import audit_section, data_section, deck, rules_section, run_section
+from towerrec.report.sections.figures import figures_section, predicted_section
+from towerrec.report.sections.items import ItemMap, map_section
+from towerrec.report.sections.people import Example, people_section
+from towerrec.report.sections.plots import (
+    Course,
+    calibration_section,
+    cuts_section,
+    popularity_section,
+    training_section,
+)
+from towerrec.report.sections.slices import slices_sections
 
 
 @dataclass(frozen=True)
-class Item:
-    """One item of a list as people read it; `relevant` says whether it was a hit (None where that is no question)."""
+class Report:
+    """What a page shows; what a judgement has not is left out of it.
 
-    text: str
-    relevant: bool | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """One user's list. `before` are some of the items the user liked in training."""
-
-    user: str
-    facts: str
-    listed: Sequence[Item]
-    before: Sequence[Item] = field(default_factory=tuple)
-
-
-def page(
-    title: str,
-    systems: Sequence[Judged],
-    sentences: Sequence[str],
-    *,
-    facts: Mapping[str, Any],
-    rules: Mapping[str, Any],
-    data: Mapping[str, Any],
-    values: Summary | None = None,
-    constant_values: Mapping[str, Mapping[str, float]] | None = None,
-    examples: Sequence[Example] = (),
-    curve: Curve | None = None,
-) -> str:
-    """The whole page as text.
-
-    Args:
+    Attributes:
         title: Heading of the page.
         systems: The judged system first, then what stands beside it.
-        sentences: The interpretation.
+        sentences: What the figures mean.
         facts: What was run: names and values, nested where that helps.
-        rules: How it was judged.
+        rules: How it was judged (`Protocol.describe`).
         data: The data report.
-        values: RMSE, MAE and XAUC of predicted values, where there are any.
-        constant_values: The same of constant predictions.
+        paired: The judged system beside each other one, user by user.
+        values: Errors of predicted values.
+        constant_values: The same of constants and simple predictions.
+        calibration: Predicted and actual values by bins.
+        slices: Figures by groups of users and items.
+        slices_left_out: Slices that say nothing here, and why.
+        references: What relevant items and candidates themselves have of the figures beyond accuracy.
+        curve: What a dial gains and costs.
+        courses: How the trainings behind it went.
+        items: A map of the item vectors.
         examples: Some users' lists.
-        curve: What a dial gains and costs, where one was turned.
+        left_out: What else could not be shown, and why.
     """
-    metric = main_metric(systems[0].summary)
-    sections = [
-        Section("What the figures say", f"<ul>{''.join(f'<li>{escape(s)}</li>' for s in sentences)}</ul>"),
-        Section(f"{metric} with 95 % intervals over users", interval_chart(systems, metric) + _bound_note(systems)),
-        Section("All figures", _figures(systems)),
-        Section("Figures against the length of the list", _curves(systems)),
+
+    title: str
+    systems: Sequence[Judged]
+    sentences: Sequence[str]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    paired: pl.DataFrame | None = None
+    values: Summary = field(default_factory=dict)
+    constant_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    calibration: pl.DataFrame | None = None
+    slices: pl.DataFrame | None = None
+    slices_left_out: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    curve: Curve | None = None
+    courses: Sequence[Course] = ()
+    items: ItemMap | None = None
+    examples: Sequence[Example] = ()
+    left_out: Sequence[str] = ()
+
+
+def page(report: Report) -> str:
+    """The whole page as text."""
+    cast = Cast(report.systems)
+    sections: list[Section | None] = [
+        Section("What the figures say", bullets(report.sentences)),
+        figures_section(cast, report.paired),
+        cuts_section(cast),
+        popularity_section(cast, report.references),
     ]
-    if curve is not None:
-        sections.append(Section("Accuracy against coverage", curve_section(curve)))
-    if values:
-        sections.append(Section("Predicted values", _predicted(systems[0].name, values, constant_values or {})))
-    if examples:
-        sections.append(Section("Some users", "".join(_example(example) for example in examples)))
-    sections += [
-        Section("How it was judged", _tree(rules)),
-        Section("What was run", _tree(facts)),
-        Section("The data", _tree(data)),
-    ]
-    return page_of(title, sections)
+    if report.slices is not None:
+        sections += slices_sections(cast, report.slices, report.slices_left_out)
+    if report.curve is not None:
+        sections.append(Section("Accuracy against coverage", curve_section(report.curve)))
+    if report.values:
+        sections.append(predicted_section(cast.judged.name, report.values, report.constant_values))
+    if report.calibration is not None and not report.calibration.is_empty():
+        sections.append(calibration_section(report.calibration))
+    sections.append(training_section(report.courses))
+    if report.items is not None:
+        sections.append(map_section(report.items))
+    if report.examples:
+        sections.append(people_section(report.examples))
+    if report.data:
+        sections.append(data_section(report.data))
+    sections.append(rules_section(report.rules, report.left_out))
+    if report.facts.get("audit"):
+        sections.append(audit_section(report.facts["audit"]))
+    sections.append(run_section(report.facts))
+    shown = [section for section in sections if section is not None]
+    return page_of(report.title, shown, lead=headline(cast, report.paired), deck=deck(report.rules, report.data))
 
 
-def _bound_note(systems: Sequence[Judged]) -> str:
-    if not any(s.bound for s in systems):
-        return ""
-    return "<p class=note>* reads the judged rows: a bound for lists that are the same for everybody, not a system</p>"
-
-
-def _figures(systems: Sequence[Judged]) -> str:
-    head = "".join(
-        f'<th scope=col><span class="{colour(i)}">{escape(s.name)}{" *" if s.bound else ""}</span></th>'
-        for i, s in enumerate(systems)
-    )
-    rows = []
-    for name in systems[0].summary:
-        cells = "".join(_cell(s.summary[name]) for s in systems)
-        rows.append(f"<tr><th scope=row>{escape(name)}</th>{cells}</tr>")
-    return _table(head, "".join(rows))
-
-
-def _cell(figure: Mapping[str, Any]) -> str:
-    interval = ""
-    if figure.get("low") is not None:
-        interval = f"<small>{figure['low']:.4f} – {figure['high']:.4f}</small>"
-    return f"<td>{figure['mean']:.4f}{interval}</td>"
-
-
-def _curves(systems: Sequence[Judged]) -> str:
-    figures = "".join(
-        f"<figure><figcaption>{name} against K</figcaption>{curve_chart(systems, name.lower())}</figure>"
-        for name in ("NDCG", "Recall", "Precision")
-    )
-    return f'{legend(systems)}<div class="charts">{figures}</div>'
-
-
-def _predicted(name: str, values: Summary, constants: Mapping[str, Mapping[str, float]]) -> str:
-    names = list(values)
-    head = "".join(f"<th scope=col>{escape(n)}</th>" for n in names)
-    rows = f"<tr><th scope=row>{escape(name)}</th>{''.join(_cell(values[n]) for n in names)}</tr>"
-    for constant, figures in constants.items():
-        cells = "".join(f"<td>{figures[n]:.4f}</td>" if n in figures else "<td></td>" for n in names)
-        rows += f"<tr><th scope=row>{escape(constant)}</th>{cells}</tr>"
-    return _table(head, rows)
-
-
-def _table(head: str, rows: str) -> str:
-    return f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-
-
-def _example(example: Example) -> str:
-    before = ""
-    if example.before:
-        before = f"<p class=note>Liked before: {'; '.join(escape(item.text) for item in example.before)}</p>"
-    listed = "".join(
-        f'<li class="{"hit" if item.relevant else ""}">{escape(item.text)}{" ✓" if item.relevant else ""}</li>'
-        for item in example.listed
-    )
-    heading = f"<summary>User {escape(example.user)} — {escape(example.facts)}</summary>"
-    return f"<details open>{heading}{before}<ol>{listed}</ol></details>"
-
-
-def _tree(content: Mapping[str, Any]) -> str:
-    """Names and values as a definition list, nested where a value has names itself."""
-    rows = "".join(f"<dt>{escape(str(name))}</dt><dd>{_value(value)}</dd>" for name, value in content.items())
-    return f"<dl>{rows}</dl>"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return _tree(value)
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_value(v) for v in value)
-    return escape(str(value))
+def headline(cast: Cast, paired: pl.DataFrame | None) -> str:
+    """The result in one sentence: the main figure, and what the strongest simple list leaves of it."""
+    own, title = cast.judged.summary[cast.metric], definition(cast.metric).title
+    figure = f"{title} {own['mean']:.3f} ({own['low']:.3f} to {own['high']:.3f})"
+    if cast.rival is None or paired is None:
+        return f"{cast.judged.name} reaches {figure}."
+    gap = difference(paired, cast.judged.name, cast.rival.name, cast.metric)
+    rival = f"{cast.rival.name} ({cast.rival.summary[cast.metric]['mean']:.3f})"
+    apart = f"{gap.mean:+.3f}, {gap.low:+.3f} to {gap.high:+.3f}"
+    if not gap.is_clear:
+        return f"{cast.judged.name} reaches {figure}, which cannot be told from {rival}: difference {apart}."
+    side = "above" if gap.mean > 0 else "below"
+    return f"{cast.judged.name} reaches {figure}, clearly {side} the best of the others, {rival}: difference {apart}."

@@ -30,24 +30,53 @@ class Section:
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
     def html(self) -> str:
-        heading = f"<h2>{escape(self.title)}</h2>"
-        body = f"<details><summary>Show</summary>{self.body}</details>" if self.folded else self.body
-        return f'<section id="{escape(self.anchor)}">{heading}{body}</section>'
+        heading = f'<h2><a href="#{self.anchor}">{escape(self.title)}</a></h2>'
+        body = folded("Show", self.body) if self.folded else self.body
+        return f'<section id="{self.anchor}">{heading}{body}</section>'
 
 
-def page_of(title: str, sections: Sequence[Section], *, lead: str = "") -> str:
+def page_of(title: str, sections: Sequence[Section], *, lead: str = "", deck: Sequence[str] = ()) -> str:
     """The whole page as text.
 
     Args:
         title: Heading of the page, plain text.
-        sections: Its parts, in order.
-        lead: What the page says in a sentence or two, plain text, under the heading.
+        sections: Its parts, in order; each has a heading of its own and a link in the list at the top.
+        lead: What the page says, in a sentence, plain text.
+        deck: Further lines under it, plain text: what data, what rules.
     """
     opening = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    opening += "".join(f'<p class="deck">{escape(line)}</p>' for line in deck)
+    links = "".join(f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in sections)
     body = "\n".join(section.html() for section in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>"
-        f"{opening}\n{body}</main></body></html>\n"
+        f'{opening}<nav aria-label="Sections"><ul>{links}</ul></nav>\n{body}</main></body></html>\n'
     )
+
+
+def folded(summary: str, body: str) -> str:
+    """HTML that is shown on demand; `summary` is plain text."""
+    return f"<details><summary>{escape(summary)}</summary>{body}</details>"
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    """Sentences as a list, plain text."""
+    return f"<ul>{''.join(f'<li>{escape(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def note(words: str) -> str:
+    """A quieter line, plain text."""
+    return f"<p class=note>{escape(words)}</p>"
+
+
+def figure(caption: str, chart: str, *, words: str = "") -> str:
+    """A chart under its caption; `words` say how to read it, plain text."""
+    more = f"<br>{escape(words)}" if words else ""
+    return f"<figure><figcaption><b>{escape(caption)}</b>{more}</figcaption>{chart}</figure>"
+
+
+def charts(figures: Sequence[str]) -> str:
+    """Figures beside each other where the screen is wide enough."""
+    return f'<div class="charts">{"".join(figures)}</div>'
