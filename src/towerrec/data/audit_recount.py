@@ -38,14 +38,14 @@ _TOLERANCE = 1e-5
 def statistics(prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_disk: bool) -> Finding:
     """Vocabularies, means, deviations, bucket edges and counted features equal those of the training rows alone."""
     recounted = recount(prepared, tables, choice, on_disk=on_disk)
-    if recounted.as_of_ms != prepared.as_of_ms:
-        text = f"the last training moment is {recounted.as_of_ms}, the tables say {prepared.as_of_ms}"
-        return failed(STATISTICS, 1, text, _REMEDY)
     wrong = [*_other_encoders(prepared, recounted), *_other_columns(prepared, recounted)]
+    if recounted.as_of_ms != prepared.as_of_ms:
+        wrong.append(("as_of_ms", 1, f"{prepared.as_of_ms}, training rows end at {recounted.as_of_ms}"))
     if wrong:
         rows = sum(number for _, number, _ in wrong)
         said = "; ".join(f"{name}: {text}" for name, _, text in wrong[:3])
-        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        others = dict.fromkeys(name for name, _, _ in wrong[3:])
+        more = f"; and {', '.join(others)}" if others else ""
         return failed(STATISTICS, rows, f"not what training rows give: {said}{more}", _REMEDY)
     number = len(prepared.schema.features)
     return passed(STATISTICS, f"{number} features counted anew from the training rows alone are those stored")
