@@ -13,6 +13,8 @@ from towerrec.config import PriorConfig
 from towerrec.data.catalogue import Catalogue, catalogue_of, item_ages
 from towerrec.data.prepare import Prepared
 from towerrec.decay import decayed_counts, latest
+from towerrec.item_facts import candidates_of_all
+from towerrec.metrics.beyond import percentile
 from towerrec.metrics.functional import coverage_at_k
 from towerrec.protocol import Protocol
 from towerrec.ragged import TopN
@@ -61,7 +63,7 @@ def curve(prior: PriorConfig, weights: list[float], scores: TowerScores, prepare
     catalogue = catalogue_of(prepared)
     unit_I = _unit(scores, prior, catalogue)
     age_I = item_ages(catalogue, None)
-    place_I = _popularity_percentile(catalogue)
+    place_I = percentile(_recent(None, catalogue), candidates_of_all(rules))
     k = min(rules.ks, key=lambda cut: (abs(cut - 20), cut))
     points = []
     for weight in sorted(set(weights) | {0.0}):
@@ -105,14 +107,6 @@ def _recent(half_life_days: float | None, catalogue: Catalogue) -> Tensor:
     if as_of_ms is None:
         raise ValueError("prior.half_life_days needs the times of the rows, the log has none: set it to null")
     return decayed_counts(item_idx, timestamp_ms, num_items=num_items, as_of_ms=as_of_ms, half_life_days=half_life_days)
-
-
-def _popularity_percentile(catalogue: Catalogue) -> Tensor:
-    """Share of the items of the log with fewer training positives (half of those with as many), float64 [I]."""
-    likes_I = _recent(None, catalogue)
-    ordered = likes_I[catalogue.in_log].sort().values
-    below, upto = (torch.searchsorted(ordered, likes_I, right=right) for right in (False, True))
-    return (below + upto) / (2 * len(ordered))
 
 
 def _point(weight: float, lists: TopN, rules: Protocol, k: int, place_I: Tensor, age_I: Tensor | None) -> DialPoint:

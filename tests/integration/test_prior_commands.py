@@ -91,6 +91,7 @@ def test_the_curve_stands_in_a_file_in_the_report_and_in_a_sentence(
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     for name in ("ndcg@20", "recall@20", "coverage@20"):
         assert points[0][name] == pytest.approx(metrics[name]["mean"])
+    assert points[0]["popularity percentile"] == pytest.approx(metrics["popularity_percentile@20"]["mean"])
     assert points[2]["popularity percentile"] > points[0]["popularity percentile"] > points[-1]["popularity percentile"]
     page = (tmp_path / "report.html").read_text()
     assert "Accuracy against coverage" in page and 'aria-label="NDCG@20 against coverage@20"' in page
