@@ -18,7 +18,7 @@ from towerrec.report.bootstrap import ends_of, resampled_means_of_runs
 from towerrec.report.correction import TITLES, adjusted
 from towerrec.report.groups import averaged, overrides_of, read_tables
 from towerrec.report.jobs import FINISHED, Job, read_job
-from towerrec.report.paired import paired_table
+from towerrec.report.paired import LEVEL, paired_table
 from towerrec.report.per_user import stacked
 
 FULL = "full model"
@@ -184,10 +184,10 @@ def main_rows(table: pl.DataFrame, on: str, main: Mapping[str, str]) -> list[dic
 
 
 def verdict(row: Mapping[str, Any]) -> str:
-    """What the interval says of a part, in a word or two."""
-    if row["low"] > 0:
-        return "helps"
-    return "hurts" if row["high"] < 0 else "cannot be told from nothing"
+    """What interval and corrected p-value say of a part, in a word or two."""
+    if row["p_adjusted"] > LEVEL or row["low"] <= 0 <= row["high"]:
+        return "cannot be told from nothing"
+    return "helps" if row["low"] > 0 else "hurts"
 
 
 def _notes(
@@ -205,7 +205,7 @@ def _notes(
     by = {word: [p for p in order if p in rows and verdict(rows[p]) == word] for word in ("helps", "hurts")}
     for word, parts in by.items():
         if parts:
-            said.append(f"The interval says that each of these {word}: {', '.join(parts)}.")
+            said.append(f"Interval and p-value say that each of these {word}: {', '.join(parts)}.")
     rest = [part for part in rows if part not in by["helps"] + by["hurts"]]
     if rest:
         said.append(f"Cannot be told from nothing: {', '.join(rest)}.")
