@@ -1,4 +1,4 @@
-"""10,000 resamples of all figures: intervals, paired tests and selection optimism for users and figures drawn at random.
+"""10,000 resamples of all figures: intervals, paired tests and selection optimism, for users and figures at random.
 
 One judgement has five systems (a model, three baselines, the best list in hindsight); the sweep has twenty settings.
 Prints JSON: median seconds of every part over the rounds, the draws of users included each time.

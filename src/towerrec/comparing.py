@@ -15,6 +15,7 @@ import polars as pl
 from towerrec.baselines.registry import HINDSIGHT
 from towerrec.files import whole_file
 from towerrec.report import side_by_side
+from towerrec.report.bootstrap import enough_resamples
 from towerrec.report.groups import Group, averaged, group_runs, jobs_of, read_tables
 from towerrec.report.interpret import main_metric
 from towerrec.report.optimism import optimism
@@ -56,7 +57,7 @@ def compare(
         grouped: Whose runs that differ in their repeats only (`groups.REPEATS`) count as one: those of `sweeps`, `all`
             that are given, or `none`.
         correction: Of p-values, for all pairs that are compared.
-        num_resamples: Bootstrap resamples and random flips.
+        num_resamples: Bootstrap resamples and random flips (`bootstrap.enough_resamples`).
         seed: Of both.
 
     Raises:
@@ -69,6 +70,7 @@ def compare(
     about = {contender.name: [_about(place) for place in contender.places] for contender in contenders}
     _check_rules({name: [one["protocol"] for one in ones] for name, ones in about.items()})
     first = about[contenders[0].name][0]
+    num_resamples = enough_resamples(num_resamples, max(table.height for c in contenders for table in c.tables))
     metric = main_metric(common_figures([table for contender in contenders for table in contender.tables]))
     # Baselines were judged beside every run: where runs judge different users, those of one say nothing of the others.
     alike = len({one["protocol"]["fingerprint"] for one in about[contenders[0].name]}) == 1

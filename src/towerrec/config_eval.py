@@ -71,7 +71,8 @@ class EvalConfig:
         positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
         exclude_val: Whether lists of test users leave out their validation items too, as they do their training items.
         baselines: Lists judged beside the model.
-        num_resamples: Bootstrap resamples of users behind each 95 % interval, and random flips behind each p-value.
+        num_resamples: Bootstrap resamples of users behind each 95 % interval, and random flips behind each p-value;
+            fewer for more than 13,000 users, 1,000 at least (`report.bootstrap.enough_resamples`).
         correction: How p-values are corrected for the number of systems compared: `holm`, `benjamini_hochberg`, `none`
             (`report.correction`).
         gain: What graded NDCG counts: `linear`, how much a row was worth (its watch ratio), or `exponential`, 2 to that

@@ -35,9 +35,6 @@ from towerrec.retrieval.search import Scorer, top_n_by
 
 Lists = Callable[[], TopN]
 
-ROW_RESAMPLES = 1_000
-"""Resamples of rows at most: the mean over so many rows is smooth, and its ends are found to 2 % of their distance."""
-
 
 @dataclass
 class Evaluation:

@@ -15,7 +15,7 @@ from towerrec.data.labels_saved import label_from_dict
 from towerrec.data.prepare import Prepared
 from towerrec.metrics.calibration import Z95, bins_of, calibration_error, linear_slope, logistic_slope
 from towerrec.metrics.functional import mae, ordered_pairs, rmse, xauc
-from towerrec.report.bootstrap import intervals
+from towerrec.report.bootstrap import enough_resamples, intervals
 from towerrec.report.judge import Summary
 
 RESAMPLED_ROWS = 100_000
@@ -52,7 +52,7 @@ def judge_values(
         seconds_R: Length of the video of every row where the values are watch ratios, NaN where not known: then the
             same figures of the watch time in seconds too, `rmse_seconds` and so on, over the rows whose length is
             known.
-        num_resamples: Bootstrap resamples.
+        num_resamples: Bootstrap resamples (`bootstrap.enough_resamples`).
         seed: Of the rows drawn.
 
     Raises:
@@ -79,6 +79,7 @@ def _errors(predicted_R: Tensor, actual_R: Tensor, paired_rows: int, *, num_resa
         pairs_R = pair_values(predicted_R[paired_R], actual_R[paired_R]).numpy()
         figures["xauc"] = float(pairs_R.mean())
         columns.append(pairs_R[:RESAMPLED_ROWS])
+    num_resamples = enough_resamples(num_resamples, len(drawn_R))
     ends = intervals(np.stack(columns, 1), num_resamples=num_resamples, seed=seed)
     centre = np.array([column.mean() for column in columns])
     # A sample of the rows has a wider interval than all of them: shrink it back by the root of the share.

@@ -44,6 +44,7 @@ from towerrec.presenting import present
 from towerrec.protocol import Protocol, protocol
 from towerrec.ragged import TopN
 from towerrec.recommending import moment
+from towerrec.report.bootstrap import enough_resamples
 from towerrec.report.lists import read_lists
 from towerrec.run_directory import VALIDATED, RunDirectory
 from towerrec.scoring import TowerScores, torch_device
@@ -143,6 +144,7 @@ def judge_run(
     Under several processes each makes its share of the lists and predictions; all find the same.
     """
     rules = replace(rules_of(config, prepared, on), peers=peers)
+    config = replace(config, num_resamples=enough_resamples(config.num_resamples, len(rules.users)))
     dial = prior or PriorCurveConfig()
     scores = trained.scores if dial.weight == 0 else freshness.dialled(trained.scores, dial, catalogue_of(prepared))
     lists = freshness.lists_of(scores, rules)
@@ -184,6 +186,8 @@ def judge_other(
     """Judge a baseline or a list file by the rules of the config; with a `directory`, write everything there."""
     make: Lists
     rules = replace(rules_of(config.eval, prepared, config.eval.split), peers=peers)
+    resamples = enough_resamples(config.eval.num_resamples, len(rules.users))
+    config = replace(config, eval=replace(config.eval, num_resamples=resamples))
     if config.baseline:
         chosen: registry.Baseline = build(config.baseline, "baseline")
         facts = {**facts, "baseline": config.baseline}

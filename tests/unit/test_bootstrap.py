@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from towerrec.report.bootstrap import draws, ends_of, intervals, resampled_means, resampled_means_of_runs
+from towerrec.report.bootstrap import (
+    draws,
+    ends_of,
+    enough_resamples,
+    intervals,
+    resampled_means,
+    resampled_means_of_runs,
+)
 
 
 def test_every_resample_draws_as_many_users_as_there_are_and_each_equally_often():
@@ -42,8 +49,18 @@ def test_draws_that_are_too_many_to_keep_are_the_same_draws(monkeypatch):
     assert np.array_equal(kept, resampled_means(values, num_resamples=300, seed=5))
 
 
+def test_many_users_are_resampled_less_often_but_a_thousand_times_at_least():
+    assert [enough_resamples(10_000, users) for users in (1_411, 13_000, 27_000, 10**6)] == [
+        10_000,
+        10_000,
+        4_971,
+        1_000,
+    ]
+    assert enough_resamples(50, 10**6) == 50
+
+
 def test_intervals_agree_with_scipy():
-    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: it comes with the extra implicit")
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: it comes with the extra dev")
     values = np.random.default_rng(0).exponential(1.0, 150)
     low, high = intervals(values[:, None], num_resamples=20_000, seed=0)[:, 0]
     theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=1).confidence_interval

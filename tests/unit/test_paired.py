@@ -57,7 +57,7 @@ def test_few_users_that_differ_among_many_that_do_not_are_counted_exactly():
 
 
 def test_many_users_agree_with_scipy():
-    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: it comes with the extra implicit")
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: it comes with the extra dev")
     generator = np.random.default_rng(0)
     for shift in (0.02, 0.1, 0.2):
         differences = generator.normal(shift, 1, 120)
@@ -108,7 +108,7 @@ def test_benjamini_hochberg_by_hand():
 
 
 def test_corrections_agree_with_scipy_and_go_column_by_column():
-    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: it comes with the extra implicit")
+    stats = pytest.importorskip("scipy.stats", reason="SciPy is not installed: it comes with the extra dev")
     p = np.random.default_rng(0).random((7, 20)) ** 3
     theirs = np.stack([stats.false_discovery_control(column) for column in p.T], 1)
     np.testing.assert_allclose(adjusted(p, "benjamini_hochberg"), theirs)

@@ -19,9 +19,19 @@ from towerrec.report.per_user import Floats
 LOW, HIGH = 2.5, 97.5
 """Percentiles of a 95 % interval."""
 
+ENOUGH = 1_000
+"""Resamples that find the ends of an interval to 2 % of its length."""
+
+_MOST_DRAWS = 1 << 27
 _DRAWS_AT_ONCE = 1 << 21
 # Draws kept for the next system that is judged on as many users, one byte each: 10,000 resamples of 26,000 users.
 _DRAWS_KEPT = 1 << 28
+
+
+def enough_resamples(num_resamples: int, num_users: int) -> int:
+    """`num_resamples`, or fewer for more than 13,000 users (or rows), down to 1,000: of so many a mean is smooth, and
+    resampling a large log must not take minutes."""
+    return min(num_resamples, max(ENOUGH, _MOST_DRAWS // num_users))
 
 
 def resampled_means(values_UM: Floats, *, num_resamples: int, seed: int) -> Floats:

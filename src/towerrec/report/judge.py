@@ -127,7 +127,7 @@ def judge_system(
     *,
     user_ids: pl.Series | None = None,
     num_candidates: int | None = None,
-    num_resamples: int = 1000,
+    num_resamples: int = 10_000,
     seed: int = 0,
     bound: bool = False,
     beyond: Beyond | None = None,
