@@ -104,6 +104,7 @@ class Grading:
         clip: Values above it count as this one; None: no clip.
         of: The column that was graded.
         why_not: Why there is nothing, where there is nothing.
+        ideal_BK: The largest gains of every judged user, best first, the same for all systems.
     """
 
     items: UserItems | None
@@ -111,14 +112,14 @@ class Grading:
     clip: float | None
     of: str | None
     why_not: str | None = None
+    ideal_BK: Tensor | None = None
 
     def per_user(self, items_BK: Tensor, user_idx_B: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
         """`{"graded_ndcg@10": float64 [B], ...}`, NaN for users whose candidates are all worth nothing."""
-        if self.items is None:
+        if self.items is None or self.ideal_BK is None:
             return {}
         gain_BK = gains_of(items_BK[:, : max(ks)], self.items, user_idx_B)
-        ideal_BK = ideal_gains(self.items, user_idx_B, max(ks))
-        return {f"graded_ndcg@{k}": graded_ndcg_at_k(gain_BK, ideal_BK, k) for k in ks}
+        return {f"graded_ndcg@{k}": graded_ndcg_at_k(gain_BK, self.ideal_BK, k) for k in ks}
 
     def to_dict(self) -> dict[str, str | float | None]:
         """What a file says of it, plain builtins."""
@@ -154,4 +155,5 @@ def grading(prepared: Prepared, protocol: Protocol, *, gain: str, clip: float | 
     )
     if protocol.candidates != "observed":  # there all rows are candidates
         graded, _ = only_candidates(graded, exclude=protocol.exclude, allowed=protocol.allowed)
-    return Grading(graded, gain, clip, column or prepared.label_name)
+    ideal_BK = ideal_gains(graded, protocol.users, max(protocol.ks))
+    return Grading(graded, gain, clip, column or prepared.label_name, ideal_BK=ideal_BK)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,14 +71,15 @@ def ideal_gains(graded: UserItems, user_idx_B: Tensor, k: int) -> Tensor:
     """The k largest gains of every user, best first, float64 [B, k]; 0 where a user has fewer."""
     assert graded.values is not None
     row_P, _, position_P = graded.pairs_of(user_idx_B)
-    gain_P = graded.values[position_P].double()
-    by_gain_P = torch.argsort(gain_P, descending=True, stable=True)
-    order_P = by_gain_P[torch.argsort(row_P[by_gain_P], stable=True)]
+    # One sort of plain numbers: the user, then the bits of the gain, which order as it does since it is not negative.
+    bits_P = graded.values[position_P].float().contiguous().view(torch.int32).long()
+    key_P = np.sort(((row_P << 32) | (2**31 - 1 - bits_P)).numpy())
+    gain_P = (2**31 - 1 - torch.from_numpy(key_P & 0xFFFFFFFF)).int().view(torch.float32).double()
     count_B = torch.bincount(row_P, minlength=len(user_idx_B))
     place_P = torch.arange(len(row_P), device=row_P.device) - (count_B.cumsum(0) - count_B)[row_P]  # rows ascend
     ideal_Bk = torch.zeros(len(user_idx_B), k, dtype=torch.float64, device=gain_P.device)
     top_P = place_P < k
-    ideal_Bk[row_P[top_P], place_P[top_P]] = gain_P[order_P][top_P]
+    ideal_Bk[row_P[top_P], place_P[top_P]] = gain_P[top_P]
     return ideal_Bk
 
 
