@@ -46,16 +46,25 @@ def load_over(
     if catalogue.schema.fingerprint != prepared.schema.fingerprint:
         check_later(catalogue, prepared, on=on, name=name)
     seen = seen_by_run(catalogue, prepared, known, on=on)
+    if _same_tables(catalogue, prepared):
+        return load(run, checkpoint=checkpoint, device=device, catalogue=catalogue), seen
     catalogue = grown(catalogue, prepared, known)
     trained = load(run, checkpoint=checkpoint, device=device, catalogue=catalogue)
     trained = replace(trained, scores=trained.scores.asked_by(*rows_of(catalogue, prepared)))
     new = [int((row < 0).sum()) for row in known]
     log.info(f"{name} as of its training: {new[0]:,} users and {new[1]:,} items of this log are new to it")
-    if prepared.store.has_terms:
+    if "base" in prepared.store.beside:
         # Relative to means by duration that this log has learnt anew, and the run has not.
         log.info(f"predicted values are not judged: label={prepared.label_name} was fitted anew on this log")
         trained = replace(trained, meta=replace(trained.meta, prediction=None))
     return trained, seen
+
+
+def _same_tables(catalogue: Catalogue, prepared: Prepared) -> bool:
+    """Whether a log means the same by every row of its tables and every feature as the run does: it was prepared anew,
+    elsewhere say, or with another label."""
+    same_ids = catalogue.user_ids.equals(prepared.user_ids) and catalogue.item_ids.equals(prepared.item_ids)
+    return same_ids and catalogue.encoders == prepared.encoders
 
 
 def rows_of(catalogue: Catalogue, prepared: Prepared) -> tuple[Tensor, Tensor]:
