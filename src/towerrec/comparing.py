@@ -16,6 +16,7 @@ from towerrec.baselines.registry import HINDSIGHT
 from towerrec.files import whole_file
 from towerrec.report import side_by_side
 from towerrec.report.bootstrap import enough_resamples
+from towerrec.report.compare_page import compare_page
 from towerrec.report.groups import Group, averaged, group_runs, jobs_of, read_tables
 from towerrec.report.interpret import main_metric
 from towerrec.report.optimism import optimism
@@ -88,7 +89,8 @@ def compare(
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:
-    """Write `comparison.parquet` (the paired differences), `systems.parquet`, `runs.parquet` and `comparison.md`."""
+    """Write `comparison.parquet` (the paired differences), `systems.parquet`, `runs.parquet`, `comparison.md` and
+    `report.html`."""
     for name, table in (
         ("comparison", comparison.paired),
         ("systems", comparison.systems),
@@ -102,6 +104,8 @@ def write_comparison(comparison: Comparison, directory: Path) -> None:
             table.write_parquet(path)
     with whole_file(directory / "comparison.md") as path:
         path.write_text(markdown(comparison), encoding="utf-8")
+    with whole_file(directory / "report.html") as path:
+        path.write_text(compare_page(comparison), encoding="utf-8")
 
 
 def _contenders(places: Sequence[str], sweeps: Sequence[Sweep], grouped: str) -> list[Contender]:

@@ -22,9 +22,11 @@ from towerrec.report.dial import curve_sentence, curve_text
 from towerrec.report.html import Report, page
 from towerrec.report.interpret import interpret
 from towerrec.report.interpret_slices import interpret_lists, interpret_slices
+from towerrec.report.meanings import meanings
 from towerrec.report.sections.items import ItemMap, item_map
 from towerrec.report.sections.plots import Course
-from towerrec.report.text import aligned, comparison
+from towerrec.report.slices import slice_title
+from towerrec.report.text import aligned, comparison, default_metrics
 from towerrec.run_directory import VALIDATED, RunDirectory
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def present(
     log.info(comparison(found.systems))
     if found.values:
         log.info(_values_text(found))
+    log.info(meanings([*default_metrics(found.judged), *found.values]))
     if found.curve is not None:
         log.info(f"\n{curve_text(found.curve)}")
         sentences = [*sentences, curve_sentence(found.curve, num_resamples=config.num_resamples, seed=seed)]
@@ -81,13 +84,12 @@ def present(
         constant_values=found.baseline_values,
         calibration=found.calibration,
         slices=found.slices,
-        slices_left_out=found.slices_left_out,
         references={} if found.beyond is None else found.beyond.references,
         curve=found.curve,
         courses=courses(run, facts),
         items=_map_of(found, prepared, seed=seed),
         examples=examples(prepared, rules, lists, num_examples=config.num_examples, seed=seed),
-        left_out=[*found.left_out, *(({} if found.beyond is None else found.beyond.absent).values())],
+        left_out=[*found.left_out, *_absent(found)],
     )
     with whole_file(directory / "report.html") as path:
         path.write_text(page(report), encoding="utf-8")
@@ -107,6 +109,13 @@ def courses(run: RunDirectory | None, facts: Mapping[str, Any]) -> list[Course]:
             curves = json.loads(path.read_text(encoding="utf-8"))
             found.append(Course(curves, str(facts["monitor"]), title))
     return found
+
+
+def _absent(found: Evaluation) -> list[str]:
+    """Figures and groups that this log cannot have, and why."""
+    figures = {} if found.beyond is None else found.beyond.absent
+    groups = {slice_title(name): reason for name, reason in found.slices_left_out.items()}
+    return [f"{name}: {reason}" for name, reason in {**figures, **groups}.items()]
 
 
 def _map_of(found: Evaluation, prepared: Prepared, *, seed: int) -> ItemMap | None:

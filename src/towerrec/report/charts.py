@@ -174,7 +174,7 @@ def spread(wanted: Sequence[float], heights: Sequence[float], low: float, high: 
 
 def y_axis(axis: Axis, left: float, right: float, label: str) -> list[str]:
     """Grid lines with their values to the left, and what they are above them."""
-    parts = [text(0, min(axis.start, axis.end) - 12, label, "tick")]
+    parts = [text(0, min(axis.start, axis.end) - 20, label, "tick")]
     for value in axis.ticks():
         parts.append(line(left, axis(value), right, axis(value), "grid"))
         parts.append(text(left - 6, axis(value) + 4.5, tick_text(value), "end tick"))

@@ -85,7 +85,7 @@ def lines_chart(
         place = x_scale(marked[0])
         side = "end " if place > (left + right) / 2 else ""
         parts.append(straight(place, top, place, bottom, "mark"))
-        parts.append(text(place + (-4 if side else 4), bottom - 5, marked[1], f"{side}tick"))
+        parts.append(text(place + (3 if side else -3), top - 4, marked[1], f"{side}tick"))
     parts += [_band(one, x_scale, y_scale) for one in lines]
     parts += [part for one in reversed(lines) for part in _curve(one, x_scale, y_scale)]
     ends = [y_scale(one.points[-1].mean) for one in lines]

@@ -73,7 +73,7 @@ def spots_chart(
     if marked is not None:
         side = "end " if x(marked[0]) > WIDTH / 2 else ""
         parts.append(line(x(marked[0]), top, x(marked[0]), bottom, "mark"))
-        parts.append(text(x(marked[0]) + (-5 if side else 5), bottom - 6, marked[1], f"{side}tick"))
+        parts.append(text(x(marked[0]) + (3 if side else -3), top - 4, marked[1], f"{side}tick"))
     if joined:
         path = " ".join(f"{short(x(s.x))},{short(y(s.y))}" for s in spots)
         parts.append(f'<polyline class="curve s{colour(spots[0].series)}" points="{path}"/>')
@@ -127,9 +127,9 @@ def _names(spots: Sequence[Spot], x: Axis, y: Axis, top: float, bottom: float) -
     to_left = [s for s in named if x(s.x) + 10 + LETTER * len(s.name) > WIDTH]
     for side in (to_left, [s for s in named if s not in to_left]):
         wanted = [y(s.y) - 8 for s in side]
-        for spot, place in zip(side, spread(wanted, [LINE] * len(side), top - 8, bottom - 2), strict=True):
+        for spot, place in zip(side, spread(wanted, [LINE] * len(side), top, bottom - 2), strict=True):
             shift, end = (-8, "end ") if side is to_left else (8, "")
             room = (x(spot.x) - 8 if side is to_left else WIDTH - x(spot.x) - 8) / LETTER
-            name = f"{end}f{colour(spot.series)}"
+            name = f"{end}halo f{colour(spot.series)}"
             parts.append(text(x(spot.x) + shift, place + 4.5, shortened(spot.name, int(room)), name))
     return parts

@@ -72,14 +72,14 @@ def rows_chart(
     body: list[str] = []
     y = top
     for row in rows:
-        body.append(text(0, y + 13, shortened(row.name, _letters(row.remark))))
+        body.append(text(0, y + 13, shortened(row.name, _letters(row.remark)), "halo"))
         if row.remark:
-            body.append(text(WIDTH, y + 13, row.remark, "end tick"))
+            body.append(text(WIDTH, y + 13, row.remark, "end tick halo"))
         y += 17
         for bar in row.bars:
             body += _bar(bar, axis, y + 7, signed=signed, value=values)
             y += 16
-        y += 7
+        y += 10
     parts += [line(axis(t), top, axis(t), y, "grid") for t in axis.ticks()]
     if signed:
         parts.append(line(axis(0), top, axis(0), y, "axis"))

@@ -44,7 +44,6 @@ class Report:
         constant_values: The same of constants and simple predictions.
         calibration: Predicted and actual values by bins.
         slices: Figures by groups of users and items.
-        slices_left_out: Slices that say nothing here, and why.
         references: What relevant items and candidates themselves have of the figures beyond accuracy.
         curve: What a dial gains and costs.
         courses: How the trainings behind it went.
@@ -64,7 +63,6 @@ class Report:
     constant_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     calibration: pl.DataFrame | None = None
     slices: pl.DataFrame | None = None
-    slices_left_out: Mapping[str, str] = field(default_factory=dict)
     references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     curve: Curve | None = None
     courses: Sequence[Course] = ()
@@ -83,7 +81,7 @@ def page(report: Report) -> str:
         popularity_section(cast, report.references),
     ]
     if report.slices is not None:
-        sections += slices_sections(cast, report.slices, report.slices_left_out)
+        sections += slices_sections(cast, report.slices)
     if report.curve is not None:
         sections.append(Section("Accuracy against coverage", curve_section(report.curve)))
     if report.values:

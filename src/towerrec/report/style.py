@@ -55,6 +55,7 @@ CHART_RULES = (
     """
 text{fill:var(--ink);font:13px system-ui,"Noto Sans",sans-serif}
 .tick{fill:var(--soft)}
+.halo{paint-order:stroke;stroke:var(--back);stroke-width:4;stroke-linejoin:round}
 .end{text-anchor:end}
 .middle{text-anchor:middle}
 .strong{font-weight:600}
@@ -105,7 +106,7 @@ nav a{{display:inline-block;padding:5px 0}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.94rem;min-width:min(100%,30rem)}}
 th,td{{padding:6px 12px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}}
 th{{font-weight:600}}
-thead th{{vertical-align:bottom}}
+thead th{{vertical-align:bottom;white-space:normal}}
 th:first-child,td.text{{text-align:left}}
 th:first-child{{position:sticky;left:0;background:var(--back);padding-left:0;min-width:8.5em;max-width:15em;
 white-space:normal;overflow-wrap:break-word}}
@@ -117,7 +118,7 @@ figure{{margin:0 0 8px;min-width:0}}
 figcaption{{margin:0 0 6px}}
 figcaption b{{color:var(--ink);font-size:.95rem}}
 .charts{{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,328px),1fr));gap:24px 36px;margin:16px 0}}
-.large svg{{max-width:560px}}
+.large svg{{max-width:480px}}
 svg.sign{{display:inline-block;width:13px;height:13px;vertical-align:-1px}}
 dl{{display:grid;grid-template-columns:minmax(6rem,max-content) minmax(0,1fr);gap:2px 16px;
 margin:4px 0;font-size:.94rem}}

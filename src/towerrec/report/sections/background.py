@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from towerrec.report.page import Section, folded, note
+from towerrec.report.page import Section, bullets, folded, note
 from towerrec.report.table import Cell, table
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -52,7 +52,7 @@ def rules_section(rules: Mapping[str, Any], left_out: Sequence[str]) -> Section:
     """How it was judged, and what was not shown for what reason."""
     body = tree(rules)
     if left_out:
-        body += note("Left out: " + "; ".join(left_out))
+        body += "<h3>Left out</h3>" + bullets(left_out)
     return Section("How it was judged", body)
 
 

@@ -40,7 +40,7 @@ def main_table(cast: Cast) -> str:
     """One row per system, the few figures that say most."""
     names = [f"{name}@{cast.k}" for name in _MAIN] + ["gauc"]
     names = [name for name in names if name in cast.judged.summary]
-    systems = [s for s in cast.systems if not s.bound] + [s for s in cast.systems if s.bound]
+    systems = sorted(cast.ordered, key=lambda s: s.bound)
     best = {name: _best(systems, name) for name in names}
     rows = []
     for system in systems:
@@ -76,7 +76,7 @@ def gaps_chart(cast: Cast, paired: pl.DataFrame) -> str:
 def gaps_table(cast: Cast, paired: pl.DataFrame) -> str:
     """The same in numbers: difference, interval, who is better off, p-values."""
     gaps = _gaps(cast, paired)
-    rows = [
+    rows: list[list[str | Cell]] = [
         [
             Cell(_starred(cast, gap["second"]), series=cast.series(gap["second"])),
             figure_cell(gap, signed=True),
@@ -96,7 +96,7 @@ def gaps_table(cast: Cast, paired: pl.DataFrame) -> str:
 
 def all_table(cast: Cast) -> str:
     """Every figure of every system."""
-    head = ["", *(Cell(cast.label(s), series=cast.series(s.name)) for s in cast.systems)]
+    head: list[str | Cell] = ["", *(Cell(cast.label(s), series=cast.series(s.name)) for s in cast.systems)]
     rows = [
         [definition(n).title, *(figure_cell(s.summary.get(n, {})) for s in cast.systems)] for n in _names(cast.systems)
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from towerrec.report.charts_points import cloud_chart
@@ -46,7 +47,7 @@ class ItemMap:
 def item_map(
     vectors_ID: Tensor, groups: pl.Series, *, by: str, ordered: Sequence[str] | None = None, seed: int = 0
 ) -> ItemMap | None:
-    """Principal components of the vectors of at most 2,000 items; None where fewer than three differ.
+    """Principal components of the directions of at most 2,000 items; None where fewer than three differ.
 
     Components are exact (eigenvectors of the covariance of the sample), each with its largest weight positive, so equal
     vectors give equal maps.
@@ -60,7 +61,8 @@ def item_map(
     """
     generator = torch.Generator().manual_seed(seed)
     drawn_N = torch.randperm(len(vectors_ID), generator=generator)[:MOST_ITEMS].sort().values
-    sample_ND = vectors_ID[drawn_N].double().cpu()
+    # As directions: neighbours are found by angle, and a few long vectors would press all others into a corner.
+    sample_ND = F.normalize(vectors_ID[drawn_N].double().cpu(), dim=1)
     centred_ND = sample_ND - sample_ND.mean(0)
     total = float(centred_ND.square().sum())
     if len(drawn_N) < 3 or sample_ND.shape[1] < 2 or total <= 1e-12:
@@ -89,9 +91,9 @@ def map_section(found: ItemMap) -> Section:
     own, chance = found.alike
     times = f" ({own / chance:.1f} times as many)" if chance > 0 else ""
     words = (
-        f"Vectors of {len(found.groups):,} of {found.num_items:,} items in their two directions of largest variance, "
-        f"which hold {first:.0%} and {second:.0%} of it. Of the {NEIGHBOURS} nearest items of an item, by the whole "
-        f"vectors, {own:.0%} share its {found.by}; by chance {chance:.0%} would{times}."
+        f"{len(found.groups):,} of {found.num_items:,} items by the direction of their vectors, on the two axes of "
+        f"largest variance, which hold {first:.0%} and {second:.0%} of it. Of the {NEIGHBOURS} nearest items of an item "
+        f"(by angle on all axes) {own:.0%} share its {found.by}; by chance {chance:.0%} would{times}."
     )
     body = figure(f"Items by {found.by}", map_chart(found))
     return Section("Map of the items", note(words) + f'<div class="large">{body}</div>')
@@ -112,10 +114,10 @@ def map_chart(found: ItemMap) -> str:
 
 
 def _alike(sample_ND: Tensor, groups: pl.Series) -> tuple[float, float]:
-    """How often the nearest items (by cosine) are of an item's own group, and how often any other item is."""
+    """How often the nearest items (vectors have length 1) are of an item's own group, and how often any is."""
     code_N = torch.from_numpy(groups.rank("dense").fill_null(0).to_numpy().astype("int64").copy())
     known_N = code_N > 0
-    unit_ND = torch.nn.functional.normalize(sample_ND[known_N].float(), dim=1)
+    unit_ND = sample_ND[known_N].float()
     code_N = code_N[known_N]
     if len(code_N) <= NEIGHBOURS:
         return 0.0, 0.0

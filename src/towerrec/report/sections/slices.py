@@ -10,7 +10,7 @@ from towerrec.metrics.definitions import definition
 from towerrec.report.cast import Cast
 from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, bullets, charts, figure, folded, note
-from towerrec.report.slices import slice_title
+from towerrec.report.slices import TITLES, slice_title
 from towerrec.report.table import Cell, figure_cell, table
 
 _MOST_GROUPS = 12
@@ -20,7 +20,7 @@ LENGTHS = ("history", "activity")
 """Slices by how much training knows of a user."""
 
 
-def slices_sections(cast: Cast, frame: pl.DataFrame, left_out: Mapping[str, str]) -> list[Section]:
+def slices_sections(cast: Cast, frame: pl.DataFrame) -> list[Section]:
     """Length of history, other groups of users, groups of items."""
     users = frame.filter(pl.col("side") == "user")
     lengths = users.filter(pl.col("slice").is_in(LENGTHS))
@@ -31,12 +31,13 @@ def slices_sections(cast: Cast, frame: pl.DataFrame, left_out: Mapping[str, str]
         if part.is_empty():
             continue
         side = str(part["side"][0])
-        body = bullets(slice_sentences(cast, part)) + charts(_drawn(cast, part, side)) + note(_how(cast, side))
+        known = pl.col("slice").is_in(list(TITLES))
+        body = bullets(slice_sentences(cast, part)) + charts(_drawn(cast, part.filter(known), side))
+        body += note(_how(cast, side))
+        for name in part.filter(~known)["slice"].unique(maintain_order=True):
+            body += folded(f"By {name}", charts(_drawn(cast, part.filter(pl.col("slice") == name), side)))
         body += folded("In numbers", slices_table(cast, part))
         sections.append(Section(title, body))
-    if left_out:
-        missing = [f"{slice_title(name)}: {reason}" for name, reason in left_out.items()]
-        sections.append(Section("Groups that are not shown", bullets(missing), folded=True))
     return sections
 
 
@@ -57,18 +58,18 @@ def slice_sentences(cast: Cast, frame: pl.DataFrame) -> list[str]:
         )
         behind = _behind(cast, frame, name)
         if behind and cast.rival is not None:
-            sentence += f"; behind {cast.rival.name} for {', '.join(behind)}"
+            sentence += f"; clearly below {cast.rival.name} for {', '.join(behind)}"
         found.append(f"{sentence}.")
     return found
 
 
 def _behind(cast: Cast, frame: pl.DataFrame, name: str) -> list[str]:
-    """Groups, small ones aside, where the strongest rival's figure is higher."""
+    """Groups, small ones aside, where the interval of the strongest rival lies above that of the judged system."""
     if cast.rival is None:
         return []
     own, rival = (_figures_of(cast, frame, name, system.name) for system in (cast.judged, cast.rival))
-    both = own.join(rival.select("group", rival="mean"), on="group", maintain_order="left")
-    behind = both.filter(~pl.col("small"), pl.col("mean") < pl.col("rival"))
+    both = own.join(rival.select("group", rival="low"), on="group", maintain_order="left")
+    behind = both.filter(~pl.col("small"), pl.col("high") < pl.col("rival"))
     return [str(group) for group in behind["group"].head(4)] + (["others"] if behind.height > 4 else [])
 
 
@@ -175,5 +176,6 @@ def slices_table(cast: Cast, frame: pl.DataFrame) -> str:
         rows.append([Cell(str(first["group"]), note=slice_title(str(name))), count, *cells])
     rows.sort(key=lambda row: row[0].note if isinstance(row[0], Cell) else "")
     counted = "users" if str(frame["side"][0]) == "user" else "items"
-    head = [definition(metric).title, counted, *(Cell(cast.label(s), series=cast.series(s.name)) for s in systems)]
+    heads = (Cell(cast.label(s), series=cast.series(s.name)) for s in systems)
+    head: list[str | Cell] = [definition(metric).title, counted, *heads]
     return table(head, rows)
