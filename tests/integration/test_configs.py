@@ -68,7 +68,8 @@ EVERYTHING = [
 @pytest.mark.parametrize(("group", "choice"), EVERYTHING)
 def test_every_choice_composes_into_the_schema(group: str, choice: str):
     task = "evaluate" if group == "baseline" else "train"
-    assert isinstance(typed(task, f"{group}={choice}"), config.DataTaskConfig)
+    added = "+" if group == "ablate" else ""
+    assert isinstance(typed(task, f"{added}{group}={choice}"), config.DataTaskConfig)
 
 
 @pytest.mark.parametrize("choice", choices("baseline"))

@@ -1,10 +1,12 @@
-"""Looks at a process of a sweep whenever it begins a job: what former jobs left there, and how many threads it has."""
+"""Looks at a process of a sweep whenever it begins a job: what former jobs left there, and how many threads it has; or
+kills it."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -35,3 +37,20 @@ class Watch(Callback):
             "polars_threads": pl.thread_pool_size(),
         }
         (Path(config.hydra.runtime.output_dir) / SEEN).write_text(json.dumps(seen), encoding="utf-8")
+
+
+class Kill(Callback):
+    """Kills the process that begins a certain job, as the machine does when memory runs out.
+
+    Args:
+        word: Override of the job.
+        spared: File whose presence spares it.
+    """
+
+    def __init__(self, word: str, spared: str = "") -> None:
+        self.word, self.spared = word, spared
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before each job."""
+        if self.word in config.hydra.overrides.task and not (self.spared and Path(self.spared).is_file()):
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -125,7 +125,7 @@ def test_files_for_programs_and_for_people_are_written(planted: Ablation, tmp_pa
 
 def test_without_a_finished_full_model_nothing_can_be_compared(tmp_path: Path):
     jobs = {FULL: {"": job(tmp_path, 0, [], [], fails="out of memory")}, "a": {"": job(tmp_path, 1, [0.1], [0.2])}}
-    with pytest.raises(ValueError, match="the full model did not finish.*out of memory"):
+    with pytest.raises(ValueError, match=r"the full model did not finish.*out of memory"):
         run(jobs)
 
 

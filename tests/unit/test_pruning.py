@@ -32,7 +32,10 @@ class Trial:
 def validated(callback: Pruning, *values: float, max_epochs: int | None = 5, sanity: bool = False) -> Any:
     """A trainer that validates once an epoch, until it is told to stop."""
     trainer = SimpleNamespace(
-        sanity_checking=sanity, should_stop=False, max_epochs=max_epochs, strategy=SimpleNamespace(broadcast=lambda x: x)
+        sanity_checking=sanity,
+        should_stop=False,
+        max_epochs=max_epochs,
+        strategy=SimpleNamespace(broadcast=lambda x: x),
     )
     for epoch, value in enumerate(values):
         trainer.current_epoch = epoch
