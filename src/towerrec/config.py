@@ -20,9 +20,9 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec.config_eval import CORRECTIONS, GAINS, EvalConfig, FactsConfig, check_slices
+from towerrec.config_eval import EvalConfig, FactsConfig, check_eval
 from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
-from towerrec.config_types import RUN_GROUPS, check_types, closest
+from towerrec.config_types import RUN_GROUPS, at_least_one, check_types, closest, one_of
 from towerrec.progress import KINDS
 from towerrec.sweeping import BASIC_LAUNCHER
 
@@ -190,11 +190,11 @@ store.store(name="evaluate_schema", node=EvaluateConfig)
 def train_config(cfg: DictConfig) -> TrainConfig:
     """The typed, checked config of `train.py`."""
     config = _typed(cfg, TrainConfig)
-    _check_eval(config.eval)
+    check_eval(config.eval)
     _check_ways(config)
     for name in ("batch_size", "micro_batch", "eval_users", "eval_rows", "buffer_rows"):
         if (size := getattr(config.loader, name)) is not None:
-            _at_least_one(f"loader.{name}", size)
+            at_least_one(f"loader.{name}", size)
     if config.loader.history_length < 0:
         raise ValueError(f"loader.history_length must be 0 or more, got {config.loader.history_length}")
     _check_side_by_side(config.trainer)
@@ -220,14 +220,14 @@ def recommend_config(cfg: DictConfig) -> RecommendConfig:
     config = _typed(cfg, RecommendConfig)
     if config.run is None:
         raise ValueError("run is missing: give the run directory that train.py printed, run=logs/train/...")
-    _at_least_one("n", config.n)
-    _at_least_one("batch_users", config.batch_users)
+    at_least_one("n", config.n)
+    at_least_one("batch_users", config.batch_users)
     if config.memory_mb is not None and not config.memory_mb > 0:
         raise ValueError(f"memory_mb must be above 0, got {config.memory_mb}")
-    _one_of("precision", config.precision, ("float32", "bfloat16"))
-    _one_of("progress", config.progress, KINDS)
-    _one_of("format", config.format, ("parquet", "csv", "jsonl"))
-    _one_of("checkpoint", config.checkpoint, ("best", "last"))
+    one_of("precision", config.precision, ("float32", "bfloat16"))
+    one_of("progress", config.progress, KINDS)
+    one_of("format", config.format, ("parquet", "csv", "jsonl"))
+    one_of("checkpoint", config.checkpoint, ("best", "last"))
     check_prior(config.prior)
     return config
 
@@ -243,12 +243,12 @@ def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
         )
     if config.run is not None:
         config = _with_settings_of_run(config, Path(config.run))
-    _check_eval(config.eval)
+    check_eval(config.eval)
     _check_ways(config)
-    _one_of("checkpoint", config.checkpoint, ("best", "last"))
+    one_of("checkpoint", config.checkpoint, ("best", "last"))
     check_prior(config.prior)
-    _one_of("compare_against", config.compare_against, ("first", "all"))
-    _one_of("compare_grouped", config.compare_grouped, ("sweeps", "all", "none"))
+    one_of("compare_against", config.compare_against, ("first", "all"))
+    one_of("compare_grouped", config.compare_grouped, ("sweeps", "all", "none"))
     if config.compare is None and (config.compare_against, config.compare_grouped) != ("first", "sweeps"):
         raise ValueError(f"compare_against and compare_grouped belong to compare=[A,B], got {given[0]}")
     if config.run is None and config.prior != PriorCurveConfig():
@@ -258,21 +258,16 @@ def evaluate_config(cfg: DictConfig) -> EvaluateConfig:
 
 def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     """Take data, label, split and features from the run; what the command line says about them still counts."""
-    path = run / ".hydra" / "config.yaml"
-    if not path.is_file():
-        raise ValueError(f"run={run} is not a run directory of train.py: {path} is missing")
-    saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.load(path))
-    assert isinstance(saved, DictConfig)
+    trained = _config_of_run(run)
+    own = dict(trained.split)
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     spoken = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
-    trained = cast(TrainConfig, OmegaConf.to_object(saved))
-    own = dict(trained.split)
     for group in RUN_GROUPS:
         now = getattr(config, group)
         setattr(config, group, now if group in spoken else getattr(trained, group))
         for key in (s.removeprefix(f"{group}.") for s in spoken if s.startswith(f"{group}.")):
             _copy_key(now, getattr(config, group), key.split("."), f"{group}.{key}")
-    for key in ("candidates", "positive", "ks"):
+    for key in ("candidates", "positive", "ks", "gain", "gain_clip"):
         if f"eval.{key}" not in spoken:
             setattr(config.eval, key, getattr(trained.eval, key))
     for key in (f.name for f in fields(FactsConfig)):
@@ -285,6 +280,28 @@ def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
         # The run's own judgement stays what it is.
         config.output = str(run / f"evaluation-window-{window}")
     return config
+
+
+def later_window(run: Path, window: int) -> EvaluateConfig:
+    """How a run is judged on another of the windows of its split, by everything else as it was trained."""
+    trained = _config_of_run(run)
+    shared = {key.name: getattr(trained, key.name) for key in fields(DataTaskConfig)}
+    shared["split"] = {**trained.split, "window": window}
+    return EvaluateConfig(**shared, run=str(run), output=str(run / f"evaluation-window-{window}"))
+
+
+def _config_of_run(run: Path) -> TrainConfig:
+    """What a run was trained with, as far as a judgement reads it."""
+    path = run / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"run={run} is not a run directory of train.py: {path} is missing")
+    loaded = OmegaConf.load(path)
+    assert isinstance(loaded, DictConfig)
+    for group in ("callbacks", "logger"):  # they name the job that was running
+        loaded.pop(group, None)
+    saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded)
+    assert isinstance(saved, DictConfig)
+    return cast(TrainConfig, OmegaConf.to_object(saved))
 
 
 def _copy_key(source: dict[str, Any], target: dict[str, Any], path: list[str], full: str) -> None:
@@ -383,30 +400,6 @@ def _refuse_strange(cfg: DictConfig, kind: type[Any], where: str) -> None:
             _refuse_strange(cfg[key], cast(type[Any], known[str(key)]), f"{name}.")
 
 
-def _check_eval(config: EvalConfig) -> None:
-    _one_of("eval.split", config.split, ("test", "val"))
-    if not config.ks or any(k < 1 for k in config.ks):
-        raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
-    if config.num_resamples < 1:
-        raise ValueError(f"eval.num_resamples must be at least 1, got {config.num_resamples}")
-    _one_of("eval.correction", config.correction, CORRECTIONS)
-    _one_of("eval.gain", config.gain, GAINS)
-    _at_least_one("eval.calibration_bins", config.calibration_bins)
-    if config.gain_clip is not None and not config.gain_clip > 0:
-        raise ValueError(f"eval.gain_clip must be above 0, inf for no clip, got {config.gain_clip}")
-    check_slices(config)
-
-
 def _check_ways(config: DataTaskConfig) -> None:
-    _one_of("audit", config.audit, ("fail", "warn", "off"))
-    _one_of("progress", config.progress, KINDS)
-
-
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value} is not known{closest(value, list(choices))}")
+    one_of("audit", config.audit, ("fail", "warn", "off"))
+    one_of("progress", config.progress, KINDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from towerrec.config_types import closest
+from towerrec.config_types import at_least_one, closest, one_of
 
 GAINS = ("linear", "exponential")
 CORRECTIONS = ("holm", "benjamini_hochberg", "none")
@@ -98,6 +98,24 @@ class EvalConfig:
     num_examples: int = 3
     facts: FactsConfig = field(default_factory=FactsConfig)
     slices: SlicesConfig = field(default_factory=SlicesConfig)
+
+
+def check_eval(config: EvalConfig) -> None:
+    """Refuse what no judgement can be made by.
+
+    Raises:
+        ValueError: Naming the key and the rule.
+    """
+    one_of("eval.split", config.split, ("test", "val"))
+    if not config.ks or any(k < 1 for k in config.ks):
+        raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
+    for name in ("num_resamples", "calibration_bins"):
+        at_least_one(f"eval.{name}", getattr(config, name))
+    one_of("eval.correction", config.correction, CORRECTIONS)
+    one_of("eval.gain", config.gain, GAINS)
+    if config.gain_clip is not None and not config.gain_clip > 0:
+        raise ValueError(f"eval.gain_clip must be above 0, inf for no clip, got {config.gain_clip}")
+    check_slices(config)
 
 
 def check_slices(config: EvalConfig) -> None:

@@ -62,3 +62,15 @@ def closest(word: str, choices: list[str]) -> str:
     """`: did you mean 'x'?` or the choices, to end an error with."""
     near = difflib.get_close_matches(word, choices, n=1)
     return f": did you mean {near[0]!r}?" if near else f"; choose from {', '.join(sorted(choices))}"
+
+
+def at_least_one(name: str, value: int) -> None:
+    """Refuse a number below 1."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a word that is none of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value} is not known{closest(value, list(choices))}")

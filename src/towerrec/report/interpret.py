@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from towerrec.report.interpret_values import interpret_auc, interpret_values, percent
 from towerrec.report.judge import NUM_RELEVANT, Judged, Summary
 from towerrec.report.paired import Difference, difference
 
@@ -36,7 +37,7 @@ def interpret(
         paired: The first beside each of the others (`paired.paired_table`); None where it stands alone.
         dropped: Relevant items that no list may hold.
         values: RMSE, MAE and XAUC of predicted values, where the system predicts any.
-        constant_values: The same of constant predictions, by name (`train mean`, `train median`).
+        constant_values: The same of simple predictors, by name (`train mean`, `user and item bias`).
     """
     judged, others = systems[0], systems[1:]
     metric = main_metric(judged.summary)
@@ -65,7 +66,8 @@ def interpret(
         sentences.append(
             f"{dropped:,} relevant items could not be listed (seen before, or no candidates) and count for no system."
         )
-    return sentences + _values(judged.name, values or {}, constant_values or {})
+    sentences += interpret_auc(judged.summary, judged.per_user.height)
+    return sentences + interpret_values(judged.name, values or {}, constant_values or {})
 
 
 def _own_figure(judged: Judged, metric: str) -> str:
@@ -74,7 +76,7 @@ def _own_figure(judged: Judged, metric: str) -> str:
     none = (judged.per_user[f"hit_rate@{k}"] == 0).mean()
     return (
         f"{judged.name} reaches {_title(metric)} {figure['mean']:.4f} (95 % interval {figure['low']:.4f} to "
-        f"{figure['high']:.4f}) over {figure['users']:,} users; {_percent(_number(none))} of them find nothing "
+        f"{figure['high']:.4f}) over {figure['users']:,} users; {percent(_number(none))} of them find nothing "
         f"relevant among the first {k}."
     )
 
@@ -87,7 +89,7 @@ def _beside(judged: Judged, other: Judged, metric: str, gap: Difference) -> str:
     return (
         f"It is {verdict} than {other.name}, the strongest baseline of those shown ({base:.4f}), by "
         f"{abs(gap.mean):.4f}{share}, {certain} when compared user by user ({gap.words}), with "
-        f"{_percent(gap.wins)} of the users better off and {_percent(gap.losses)} worse."
+        f"{percent(gap.wins)} of the users better off and {percent(gap.losses)} worse."
     )
 
 
@@ -110,7 +112,7 @@ def _variety(judged: Judged, metric: str, num_candidates: int) -> str:
     shown = round(coverage["mean"] * num_candidates)
     text = (
         f"The first {k} places of {coverage['users']:,} lists show {shown:,} of {num_candidates:,} candidates "
-        f"({_percent(coverage['mean'])})"
+        f"({percent(coverage['mean'])})"
     )
     if shown <= 2 * k and coverage["users"] > 1:
         return f"{text}: it is nearly the same list for everybody."
@@ -131,31 +133,6 @@ def _who_profits(judged: Judged, metric: str) -> list[str]:
     ]
 
 
-def _values(name: str, values: Summary, constants: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """RMSE as explained variance, MAE beside the best constant, XAUC in words."""
-    sentences = []
-    if "rmse" in values and "train mean" in constants:
-        rmse, constant = values["rmse"]["mean"], constants["train mean"]["rmse"]
-        explained = 1 - (rmse / constant) ** 2
-        part = _percent(explained) if explained > 0 else "none"
-        sentences.append(
-            f"As a prediction, {name} has RMSE {rmse:.4f}; always saying the mean has {constant:.4f}: "
-            f"it explains {part} of the variance."
-        )
-    if "mae" in values and constants:
-        best, figure = min(((n, c["mae"]) for n, c in constants.items()), key=lambda pair: pair[1])
-        mae = values["mae"]["mean"]
-        side = "below" if mae < figure else "above"
-        sentences.append(f"Its MAE {mae:.4f} is {abs(1 - mae / figure):.1%} {side} that of the {best} ({figure:.4f}).")
-    if "xauc" in values:
-        pairs = values["xauc"]
-        sentences.append(
-            f"Of two rows with different values it puts {_percent(pairs['mean'])} in the right order (XAUC "
-            f"{pairs['mean']:.4f}, {pairs['low']:.4f} to {pairs['high']:.4f}); a coin would put half of them."
-        )
-    return sentences
-
-
 def _figure(judged: Judged, metric: str) -> str:
     return f"{judged.summary[metric]['mean']:.4f}"
 
@@ -165,10 +142,6 @@ def _title(metric: str) -> str:
     name, k = metric.split("@")
     known = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hit_rate": "hit rate"}
     return f"{known.get(name, name)}@{k}"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
 
 
 def _number(value: Any) -> float:

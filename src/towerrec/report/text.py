@@ -15,8 +15,8 @@ def comparison(
 
     Args:
         systems: The judged system first.
-        metrics: Which figures to show; None shows NDCG, recall, MAP and coverage at the cut closest to 20, and
-            recall at the largest one.
+        metrics: Which figures to show; None shows NDCG, recall, MAP, coverage and, where there are such,
+            graded NDCG and GAUC at the cut closest to 20, and recall at the largest one.
         interval_of: The metric whose 95 % interval is shown too; None shows that of the first.
     """
     names = list(metrics) if metrics is not None else default_metrics(systems[0])
@@ -40,7 +40,7 @@ def default_metrics(judged: Judged) -> list[str]:
     names = [f"{name}@{k}" for name in ("ndcg", "recall", "map")]
     if cuts[-1] != k:
         names.append(f"recall@{cuts[-1]}")
-    return [*names, f"coverage@{k}"]
+    return [*names, *(n for n in (f"graded_ndcg@{k}", "gauc") if n in judged.summary), f"coverage@{k}"]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
