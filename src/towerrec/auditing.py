@@ -34,7 +34,7 @@ _BATCHES, _USERS, _ROWS, _DRAWN = 8, 64, 4096, 1 << 18
 _CHUNK = 1 << 20
 
 
-def audited(data: RetrievalDataModule, how: str) -> list[dict[str, Any]]:
+def audited(data: RetrievalDataModule, how: str, *also: Finding) -> list[dict[str, Any]]:
     """The audit of a prepared log, before anything is fitted on it: one entry per check, plain builtins for `run.json`.
 
     Of several processes one per disk audits, the others read what it found.
@@ -42,6 +42,7 @@ def audited(data: RetrievalDataModule, how: str) -> list[dict[str, Any]]:
     Args:
         data: The log and its loaders.
         how: `fail`: a leak is an error; `warn`: it is said, and the task goes on; `off`: no audit.
+        also: What only the task itself could check.
 
     Raises:
         ValueError: A leak, under `fail`: every check that failed, with rows, an example and what to do.
@@ -50,7 +51,7 @@ def audited(data: RetrievalDataModule, how: str) -> list[dict[str, Any]]:
         log.info("leak audit: off (audit=off)")
         return []
     found = distributed.in_turn("audited", data.audit)
-    return concluded([*found, target_in_profile(data.prepared)], how)
+    return concluded([*found, target_in_profile(data.prepared), *also], how)
 
 
 def concluded(found: Sequence[Finding], how: str) -> list[dict[str, Any]]:

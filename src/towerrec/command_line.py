@@ -284,3 +284,19 @@ class Leaderboard(Callback):
             about = {name: OmegaConf.select(config, f"eval.{name}") for name in ("num_resamples", "correction")}
             print(terminal(leaderboard.write(sweep, **about)))
             print(f"leaderboard: {sweep / 'leaderboard.md'} (and .parquet, .html)")
+
+
+class Windows(Callback):
+    """Sets retrained models beside the first one, where a sweep has several windows of time."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra after the last job."""
+        sweep = Path(config.hydra.sweep.dir)
+        jobs = [path for path in sweep.glob("*") if path.name.isdigit()]
+        if not any("split.window=" in word for job in jobs for word in sweep_jobs.overrides(job)):
+            return
+        from towerrec import windows
+
+        said = windows.write(sweep, num_resamples=int(OmegaConf.select(config, "eval.num_resamples")))
+        if said is not None:
+            print(f"\n{said}")

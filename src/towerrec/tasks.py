@@ -112,33 +112,21 @@ def evaluate(cfg: EvaluateConfig) -> None:
     """Judge a run, a list file or a baseline, or compare several judgements user by user."""
     show_progress(cfg.progress)
     if cfg.compare is not None:
-        if distributed.rank() != 0:
-            return
-        found = comparing.compare(
-            cfg.compare,
-            against=cfg.compare_against,
-            grouped=cfg.compare_grouped,
-            correction=cfg.eval.correction,
-            num_resamples=cfg.eval.num_resamples,
-            seed=cfg.seed,
-        )
-        directory = Path(cfg.output) if cfg.output is not None else output_dir() / "evaluation"
-        comparing.write_comparison(found, directory)
-        log.info(f"{side_by_side_text.text(found)}\ncomparison: {directory}")
+        if distributed.rank() == 0:
+            _compare(cfg, cfg.compare)
         return
     run = None if cfg.run is None else RunDirectory.open(cfg.run)
     directory = output_dir() / "evaluation" if run is None else run.evaluation
     directory = directory if cfg.output is None else Path(cfg.output)
     data, peers = prepared_data(cfg), distributed.meet()
-    prepared, found = data.prepared, auditing.audited(data, cfg.audit)
-    written = directory if peers.rank == 0 else None
+    prepared, written = data.prepared, directory if peers.rank == 0 else None
     if run is None:
-        judging.judge_other(cfg, prepared, written, environment() | {"audit": found}, peers=peers)
+        facts = environment() | {"audit": auditing.audited(data, cfg.audit)}
+        judging.judge_other(cfg, prepared, written, facts, peers=peers)
     else:
         on, device = cfg.eval.split, torch_device(cfg.device)
         trained, seen = later.load_over(run, prepared, checkpoint=cfg.checkpoint, device=device, on=on)
-        found += [] if cfg.audit == "off" else auditing.concluded([seen], cfg.audit)
-        facts = {**run.facts(), "audit": found}
+        facts = {**run.facts(), "audit": auditing.audited(data, cfg.audit, seen)}
         known = judging.log_of_run(prepared, facts, on=on)
         judging.judge_run(
             cfg.eval, trained, known, written, on=on, seed=cfg.seed, facts=facts, prior=cfg.prior, peers=peers
@@ -149,6 +137,20 @@ def evaluate(cfg: EvaluateConfig) -> None:
 def show_progress(kind: str) -> None:
     """Bars of this process: one voice of several processes, and none of jobs that run beside each other."""
     progress.choose(kind, speaks=distributed.rank() == 0 and not beside_others())
+
+
+def _compare(cfg: EvaluateConfig, places: list[str]) -> None:
+    comparison = comparing.compare(
+        places,
+        against=cfg.compare_against,
+        grouped=cfg.compare_grouped,
+        correction=cfg.eval.correction,
+        num_resamples=cfg.eval.num_resamples,
+        seed=cfg.seed,
+    )
+    directory = Path(cfg.output) if cfg.output is not None else output_dir() / "evaluation"
+    comparing.write_comparison(comparison, directory)
+    log.info(f"{side_by_side_text.text(comparison)}\ncomparison: {directory}")
 
 
 def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
