@@ -79,6 +79,15 @@ def test_hydra_lives_in_config_the_command_line_and_the_scripts():
     assert users == {"config", "command_line"}
 
 
+def test_sweepers_live_where_hydra_looks_for_them_and_bring_nothing_heavy_on_every_start():
+    light = {"sweep_jobs", "sweep_space", "sweeping", "files", "ablation"}
+    for path in (ROOT / "src" / "hydra_plugins").rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("towerrec"):
+                names = {alias.name for alias in node.names} if node.module == "towerrec" else {str(node.module)[9:]}
+                assert names <= light, f"{path}: import {names - light} where it is needed"
+
+
 def test_there_is_no_utils_module_and_no_file_beyond_reason():
     assert not list(SOURCE.rglob("*utils*.py"))
     long = {room_of(p): n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
