@@ -10,7 +10,7 @@ import polars as pl
 
 from towerrec.metrics.definitions import RULES, definition
 from towerrec.report.board import Board, interval
-from towerrec.report.board_text import ALIKE, cells, commands, title
+from towerrec.report.board_text import ALIKE, Columns, commands, costs, figures, in_rows, names, title
 from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, page_of
 from towerrec.report.table import Cell, table
@@ -26,10 +26,11 @@ def page(board: Board) -> str:
     lead = f"{_count(rows)}; {placed[0]['setting']} is first by validation." if placed else f"{_count(rows)}; no order."
     sections = [
         Section("What to make of it", _list(board.notes)),
-        Section("Settings", settings_table(board.table)),
+        Section("Settings", _table(board.table, figures(board.table))),
     ]
     if placed:
         sections.append(Section("Intervals", _charts(placed)))
+    sections.append(Section("What a run costs", _table(board.table, costs(board.table))))
     unfinished = [f"{row['setting']}: {row['why']}" for row in rows if row["why"]]
     if unfinished:
         sections.append(Section("What did not finish", _list(unfinished)))
@@ -39,11 +40,10 @@ def page(board: Board) -> str:
     return page_of(f"Leaderboard of {board.sweep.name}", sections, lead=lead)
 
 
-def settings_table(rows: pl.DataFrame) -> str:
-    """The table, best first; the setting is the column that does not scroll away, and the best one is bold."""
-    head, *body = cells(rows)
-    found = [[_first(row), *(_split(cell) for cell in row[2:])] for row in body]
-    return table(["setting", *head[2:]], found)
+def _table(rows: pl.DataFrame, columns: Columns) -> str:
+    """A table, best first; place and setting are the column that does not scroll away, and the best one is bold."""
+    head, *body = in_rows({**names(rows), **columns})
+    return table(["setting", *head[2:]], [[_first(row), *(_split(cell) for cell in row[2:])] for row in body])
 
 
 def _charts(rows: list[dict[str, Any]]) -> str:

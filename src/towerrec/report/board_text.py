@@ -22,18 +22,36 @@ def title(name: str) -> str:
     return name if name == "loss" else definition(name).title
 
 
+Columns = dict[str, list[str]]
+"""Texts of a table by head."""
+
+
 def cells(table: pl.DataFrame, *, brief: bool = False) -> list[list[str]]:
-    """Head and rows of the table as texts.
+    """Head and rows of the whole table as texts.
 
     Args:
         table: Of a board.
         brief: Leaves out what does not fit on a terminal's line.
     """
-    columns: dict[str, list[str]] = {
-        "": [_whole(row["place"]) for row in _rows(table)],
-        "setting": [row["setting"] for row in _rows(table)],
-        "runs": [_whole(row["runs"]) for row in _rows(table)],
-    }
+    columns = {**names(table), **figures(table, brief=brief), **costs(table)}
+    left_out = ("sd of runs", "test Recall", "parameters", "epochs") if brief else ()
+    return in_rows({name: column for name, column in columns.items() if not name.startswith(left_out)})
+
+
+def in_rows(columns: Columns) -> list[list[str]]:
+    """Columns as rows, the heads first."""
+    return [list(columns), *(list(row) for row in zip(*columns.values(), strict=True))]
+
+
+def names(table: pl.DataFrame) -> Columns:
+    """Place and setting."""
+    rows = _rows(table)
+    return {"": [_whole(row["place"]) for row in rows], "setting": [row["setting"] for row in rows]}
+
+
+def figures(table: pl.DataFrame, *, brief: bool = False) -> Columns:
+    """How many runs there are, and what they reach."""
+    columns: Columns = {"runs": [_whole(row["runs"]) for row in _rows(table)]}
     for on in ("validation", "test"):
         name = _name(table, "figure" if on == "validation" else "test_figure")
         if name is not None:
@@ -44,15 +62,11 @@ def cells(table: pl.DataFrame, *, brief: bool = False) -> list[list[str]]:
                 columns[f"sd of runs ({on})"] = [_digits(row[f"{on}_sd"]) for row in _rows(table)]
     for name in [column for column in table.columns if column.startswith("test/")]:
         columns[f"test {title(name.removeprefix('test/'))}"] = [_digits(row[name]) for row in _rows(table)]
-    columns |= costs(table)
-    columns["status"] = [row["status"] for row in _rows(table)]
-    left_out = ("sd of runs", "test Recall", "parameters", "epochs") if brief else ()
-    kept = {name: column for name, column in columns.items() if not name.startswith(left_out)}
-    return [list(kept), *(list(row) for row in zip(*kept.values(), strict=True))]
+    return columns
 
 
-def costs(table: pl.DataFrame) -> dict[str, list[str]]:
-    """The columns of what a run costs."""
+def costs(table: pl.DataFrame) -> Columns:
+    """What a run costs, and how it ended."""
     found = {
         "epochs": [_number(row["epochs"], "g") for row in _rows(table)],
         "seconds": [_number(row["seconds"], ",.1f") for row in _rows(table)],
@@ -62,7 +76,7 @@ def costs(table: pl.DataFrame) -> dict[str, list[str]]:
     }
     if table["peak_device_memory_bytes"].is_not_null().any():
         found["device memory"] = [memory(row["peak_device_memory_bytes"]) for row in _rows(table)]
-    return found
+    return found | {"status": [row["status"] for row in _rows(table)]}
 
 
 def figure(row: Row, on: str) -> str:
