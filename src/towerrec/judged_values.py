@@ -1,6 +1,6 @@
 """Predicted values against those of the judged rows: errors in their own unit and in seconds, and calibration.
 
-Shape letters: R judged rows, U users, I items.
+Shape letters: R judged rows, K those whose video has a known length.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def judge_values(
     """
     figures = _errors(predicted_R, actual_R, PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
     if seconds_R is not None and bool((known_R := ~seconds_R.isnan()).any()):
-        times = [(value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R)]
-        found = _errors(*times, FEWER_PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
+        predicted_K, actual_K = ((value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R))
+        found = _errors(predicted_K, actual_K, FEWER_PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
         figures |= {f"{name}_seconds": figure for name, figure in found.items()}
     return figures
 
@@ -137,8 +137,8 @@ def baseline_figures(
     for name, predicted_R in predictions.items():
         found[name] = _plain(predicted_R, actual_R, seed)
         if seconds_R is not None and bool((known_R := ~seconds_R.isnan()).any()):
-            times = [(value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R)]
-            found[name] |= {f"{key}_seconds": figure for key, figure in _plain(*times, seed).items()}
+            predicted_K, actual_K = ((value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R))
+            found[name] |= {f"{key}_seconds": value for key, value in _plain(predicted_K, actual_K, seed).items()}
     return found
 
 
