@@ -70,7 +70,7 @@ def test_a_list_file_has_no_vectors_and_the_report_says_so(workplace: Workplace,
         f"recommendations={lists}", "data=demo", "data.demo.scale=tiny", "eval.ks=[5]", f"output={tmp_path / 'out'}"
     )
     assert outcome.code == 0, outcome.err
-    assert "There is no Diversity by vectors@k: only a trained model has vectors" in outcome.out
+    assert "There is no Diversity by vectors: only a trained model has vectors" in outcome.out
     assert (tmp_path / "out" / "slices.parquet").is_file()
 
 

@@ -218,6 +218,12 @@ def test_new_users_and_users_of_unequal_activity_are_spoken_of():
     assert second.startswith("Users with more training rows are served better: NDCG@20 is 0.2000")
 
 
+def test_training_rows_that_are_all_positives_are_spoken_of_once():
+    groups = [("1 to 3", 0.2, 0.15, 0.25), ("9 to 40", 0.4, 0.35, 0.45)]
+    table = pl.concat([rows_of(name, "ndcg@20", groups, system="m") for name in ("activity", "history")])
+    assert len(interpret_slices(table, "m")) == 1
+
+
 def test_cold_items_are_spoken_of_by_what_is_wanted_and_what_is_shown():
     def cold(metric: str, value: float, system: str | None) -> pl.DataFrame:
         return rows_of(

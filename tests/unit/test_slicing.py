@@ -86,7 +86,7 @@ def test_what_the_log_does_not_know_is_absent_with_a_reason_and_never_zero(prepa
     }
     assert found.slices_left_out["duration"] == "the item table has no column of durations"
     sentences = " ".join(interpret_lists(found.systems, found.beyond))
-    assert "There is no Duration bias@k: the item table has no column of duration_ms" in sentences
+    assert "There is no Duration bias: the item table has no column of duration_ms" in sentences
 
 
 @pytest.mark.parametrize("marks", [1 << 25, 100], ids=["at_once", "few_users_at_once"])

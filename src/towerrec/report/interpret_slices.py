@@ -40,7 +40,9 @@ def interpret_lists(systems: Sequence[Judged], beyond: Beyond) -> list[str]:
             f"candidates {possible[AGE]:.0f}."
         )
     sentences += _alike(systems, f"{TAGS}@{k}")
-    sentences += [f"There is no {definition(name).title}: {why}." for name, why in beyond.absent.items()]
+    sentences += [
+        f"There is no {definition(name).title.removesuffix('@k')}: {why}." for name, why in beyond.absent.items()
+    ]
     return sentences
 
 
@@ -63,8 +65,11 @@ def interpret_slices(slices: pl.DataFrame, system: str) -> list[str]:
                 f"New users ({new[0]['users']:,} without a training row) get {_with_interval(new[0])} "
                 f"{definition(metric).title}, known ones {_with_interval(new[1])}."
             )
-        for name, of in (("activity", "training rows"), ("history", "training positives")):
-            found += _ends(_rows(known, name, system, metric), metric, of)
+        # Where every row is a positive both are the same groups.
+        of_rows, of_likes = (_rows(known, name, system, metric) for name in ("activity", "history"))
+        found += _ends(of_rows, metric, "training rows")
+        if [(row["users"], row["mean"]) for row in of_rows] != [(row["users"], row["mean"]) for row in of_likes]:
+            found += _ends(of_likes, metric, "training positives")
     for name, what in (("cold_items", "Items without a training row"), ("popularity", "")):
         found += _exposed(known, name, system, what)
     return found
