@@ -64,6 +64,8 @@ def compare(
     Raises:
         ValueError: Fewer than two, one without a judgement, or judgements by different rules or of different rows.
     """
+    if len(places) < 2 and not any(_is_sweep(Path(place)) for place in places):
+        raise ValueError("compare needs at least two directories, or a sweep: compare=[RUN_A,RUN_B]")
     sweeps = [_sweep(place, grouped) for place in places if _is_sweep(Path(place))]
     contenders = _contenders(places, sweeps, grouped)
     if len(contenders) < 2:
@@ -213,15 +215,15 @@ def _check_rules(rules: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 
 def _too_few(places: Sequence[str], contenders: Sequence[Contender]) -> str:
-    if not places or not contenders:
-        return "compare needs at least two directories: compare=[RUN_A,RUN_B]"
+    if not contenders:
+        return f"no job of {places[0]} has a judgement, so there is nothing to compare"
     name, runs = contenders[0].name, len(contenders[0].tables)
     if runs > 1:
         return (
             f"all {runs} runs are repeats of one setting ({name}), so there is nothing to compare it with: give "
             "another run, or take them one by one with compare_grouped=none"
         )
-    return f"compare needs at least two directories: compare=[RUN_A,RUN_B]; {name} is the only one with a judgement"
+    return f"compare needs at least two settings or directories; {name} is the only one of {places[0]} with a judgement"
 
 
 def _bounds(place: Path) -> dict[str, pl.DataFrame]:

@@ -54,11 +54,11 @@ def optimism(
 ) -> Optimism:
     """Estimate the optimism of the best of several settings, all judged on the same validation users.
 
-    The bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis (Machine Learning 2018, algorithm 4, BBC):
+    The bootstrap bias correction of Tsamardinos, Greasidou and Borboudakis (Machine Learning 2018, BBC-CV):
     choose the best on users drawn with replacement, judge it on those that were not drawn, and take the mean over the
-    resamples. Their percentiles are the interval. The choice is made by 63 % of the users, so the corrected figure is,
-    if anything, a little low. It also corrects nothing else: not early stopping on the same rows, not settings that
-    were tried before and are not in the tables.
+    resamples. Their percentiles are the interval, a wide one, as each is over 37 % of the users. The choice is made by
+    63 % of the users, so the corrected figure is, if anything, a little low. It corrects nothing else: not early
+    stopping on the same rows, not settings that were tried before and are not in the tables.
 
     Args:
         tables: Per-user table of every setting; the mean over its seeds where it has several (`groups.averaged`).

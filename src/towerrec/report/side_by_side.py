@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,21 +103,22 @@ def compare(
     names = [contender.name for contender in contenders]
     pairs = AGAINST[against](names)
     tables = {contender.name: averaged(contender.tables) for contender in contenders}
-    drawn = {"num_resamples": num_resamples, "seed": seed}
-    paired = paired_table(tables, pairs, correction=correction, **drawn)
+    tested = partial(paired_table, correction=correction, num_resamples=num_resamples, seed=seed)
+    paired = tested(tables, pairs)
     metrics = paired["metric"].unique(maintain_order=True).to_list()
-    over_runs = _over_runs(contenders, pairs, metrics, **drawn)
+    over_runs = _over_runs(contenders, pairs, metrics, num_resamples=num_resamples, seed=seed)
     paired = paired.join(over_runs, on=["first", "second", "metric"], how="left", maintain_order="left")
     summary = summarise_groups(
         {contender.name: contender.tables for contender in contenders},
         repeats={contender.name: contender.repeats for contender in contenders},
-        **drawn,
+        num_resamples=num_resamples,
+        seed=seed,
     ).filter(pl.col("metric").is_in(metrics))
     others = [_as_rows(name, figures, name in bounds, metrics) for name, figures in (beside or {}).items()]
     main, taste = main_metric(metrics), None
     if bounds:
         beside_bound = [(name, bound) for name in names for bound in bounds]
-        taste = paired_table({**tables, **bounds}, beside_bound, [main], correction=correction, **drawn)
+        taste = tested({**tables, **bounds}, beside_bound, [main])
     ours = summary.select("system", pl.lit("compared").alias("kind"), pl.exclude("system"))
     return Comparison(
         metric=main,

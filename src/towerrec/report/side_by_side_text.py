@@ -28,7 +28,13 @@ def sentences(comparison: Comparison) -> list[str]:
     ]
     said += [_pair(comparison, pair, title) for pair in _pairs_of(comparison, best["system"])]
     said += [_seeds(row, title) for row in ours.filter(pl.col("runs") > 1).iter_rows(named=True)]
-    said += [_joined(row) for row in ours.filter(pl.col("common_users") < pl.col("users")).iter_rows(named=True)]
+    joined = ours.filter(pl.col("common_users") < pl.col("users"))
+    for (users, common), rows_alike in joined.group_by("users", "common_users", maintain_order=True):
+        names = ", ".join(rows_alike["system"])
+        said.append(
+            f"The runs of {names} judge different users: {users:,} in all, {common:,} of them in every run; each user "
+            "counts once, by the mean over the runs that judged them."
+        )
     for bound in rows.filter(pl.col("kind") == "bound").iter_rows(named=True):
         said.append(f"The best single list for everybody, known only in hindsight, reaches {bound['mean']:.4f}.")
         said += [_taste(comparison, name, bound["system"]) for name in ours["system"]]
@@ -97,13 +103,6 @@ def _seeds(row: dict[str, Any], title: str) -> str:
         f"{row['system']}: {row['runs']} runs, whose {title} has a standard deviation of {row['sd']:.4f}; its interval "
         f"over users is {row['low']:.4f} to {row['high']:.4f}, over users and runs {row['low_runs']:.4f} to "
         f"{row['high_runs']:.4f}{few}."
-    )
-
-
-def _joined(row: dict[str, Any]) -> str:
-    return (
-        f"The runs of {row['system']} judge different users: {row['users']:,} in all, {row['common_users']:,} of them "
-        "in every run; each user counts once, by the mean over the runs that judged them."
     )
 
 
