@@ -23,8 +23,8 @@ class Chart:
 
     @property
     def png(self) -> bytes:
-        """The chart in the light style's colours."""
-        return bytes(resvg_py.svg_to_bytes(svg_string=standalone(self.svg)))
+        """The chart in the light style's colours, as large as TensorBoard shows it."""
+        return bytes(resvg_py.svg_to_bytes(svg_string=standalone(self.svg, scale=1.25)))
 
 
 def charts_of(html: str) -> list[Chart]:

@@ -15,7 +15,6 @@ from towerrec.data.prepare import Prepared
 from towerrec.data.report import as_text
 from towerrec.evaluation import Evaluation
 from towerrec.naming import item_categories, item_titles
-from towerrec.nn.ensemble import without_biases
 from towerrec.report.groups import overrides_of
 from towerrec.report.text import comparison
 from towerrec.run_directory import RunDirectory
@@ -90,7 +89,7 @@ def _add_charts(board: TensorBoard, run: RunDirectory, step: int) -> None:
 def _add_projector(board: TensorBoard, run: RunDirectory, prepared: Prepared, facts: Mapping[str, Any]) -> None:
     # On the host: tables that were shared out may fit on no device.
     trained = judging.load(run, checkpoint="best", device=torch.device("cpu"))
-    vectors_IV = without_biases(trained.scores.model, trained.scores.items())
+    vectors_IV = trained.scores.directions()
     popularity_I = prepared.store.item_counts("train").numpy()
     rows_N = projector.evenly_by_popularity(popularity_I, board.projected_items)
     about = item_facts(prepared, popularity_I).select(pl.all().gather(rows_N))
