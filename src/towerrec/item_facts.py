@@ -41,10 +41,11 @@ def facts_beyond(
         ValueError: If a column that the config names is not there or holds something else.
     """
     columns = fact_columns(prepared.side("item"), config)
-    values, absent = item_values(prepared, rules, columns)
+    candidate_I = candidates_of_all(rules)
+    values, absent = item_values(prepared, columns, candidate_I)
     tags_IL = together([tag_column(prepared.side("item"), name) for name in columns.tags])
     if tags_IL is None:
-        absent[TAGS] = _missing(prepared, "a list or a category", "tags")
+        absent[TAGS] = _missing(prepared, "of lists or categories", "tags")
     if directions_ID is None:
         absent[VECTORS] = "only a trained model has vectors, and none is judged here"
     sums = _values_and_known(values)
@@ -52,7 +53,7 @@ def facts_beyond(
     of_relevant = _ratios(values, sums_over(rules.relevant, rules.users, sums))
     less = {DURATION: of_candidates[DURATION]} if DURATION in values else {}
     return Beyond(
-        candidate_I=candidates_of_all(rules),
+        candidate_I=candidate_I,
         values=values,
         less=less,
         tags_IL=tags_IL,
@@ -66,8 +67,12 @@ def facts_beyond(
     )
 
 
-def item_values(prepared: Prepared, rules: Protocol, columns: FactColumns) -> tuple[dict[str, Tensor], dict[str, str]]:
+def item_values(
+    prepared: Prepared, columns: FactColumns, candidate_I: Tensor
+) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Value of every item by figure, float64 [I], and the figures that the log cannot have: name -> why.
+
+    Percentiles are those among the candidates, bool [I].
 
     Durations are logarithms to the base of 2: they spread over a hundredfold, so a mean of plain ones would tell of the
     few longest, and a ratio of such means is no mean over users. Twice as long and half as long are 1 and -1.
@@ -76,21 +81,21 @@ def item_values(prepared: Prepared, rules: Protocol, columns: FactColumns) -> tu
     likes_I = store.item_counts("train", rule=prepared.positive)
     values = {
         NOVELTY: self_information(users_of_items(store), int(store.in_log("user", "train").sum())),
-        POPULARITY: percentile(likes_I, candidates_of_all(rules)),
+        POPULARITY: percentile(likes_I, candidate_I),
     }
     absent: dict[str, str] = {}
     if columns.duration is None:
-        absent[DURATION] = _missing(prepared, "duration_ms", "duration")
+        absent[DURATION] = _missing(prepared, "called duration_ms", "duration")
     else:
         values[DURATION] = torch.log2(durations(items, columns.duration))
     if columns.date is None:
-        absent[AGE] = _missing(prepared, "dates", "date")
+        absent[AGE] = _missing(prepared, "of dates", "date")
     elif prepared.as_of_ms is None:
         absent[AGE] = "the training rows have no times, so nothing has an age at their end"
     else:
         values[AGE] = ages_in_days(items, columns.date, as_of_ms=prepared.as_of_ms, timezone=prepared.timezone)
     for name, value_I in list(values.items()):
-        if bool(value_I[candidates_of_all(rules)].isnan().all()):
+        if bool(value_I[candidate_I].isnan().all()):
             absent[name] = "no candidate has a value in that column"
             del values[name]
     return values, absent
@@ -150,4 +155,4 @@ def _described(columns: FactColumns) -> dict[str, Any]:
 def _missing(prepared: Prepared, what: str, key: str) -> str:
     if prepared.side("item").width == 1:
         return "the log has no item table"
-    return f"the item table has no column of {what} (eval.facts.{key} names one)"
+    return f"the item table has no column {what} (eval.facts.{key} names one)"

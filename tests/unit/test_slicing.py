@@ -81,12 +81,12 @@ def test_what_the_log_does_not_know_is_absent_with_a_reason_and_never_zero(prepa
     assert not any(name.startswith(("duration_bias", "vector_diversity")) for name in names)
     assert found.beyond is not None
     assert found.beyond.absent == {
-        "duration_bias": "the item table has no column of duration_ms (eval.facts.duration names one)",
+        "duration_bias": "the item table has no column called duration_ms (eval.facts.duration names one)",
         "vector_diversity": "only a trained model has vectors, and none is judged here",
     }
     assert found.slices_left_out["duration"] == "the item table has no column of durations"
     sentences = " ".join(interpret_lists(found.systems, found.beyond))
-    assert "There is no Duration bias: the item table has no column of duration_ms" in sentences
+    assert "There is no Duration bias: the item table has no column called duration_ms" in sentences
 
 
 @pytest.mark.parametrize("marks", [1 << 25, 100], ids=["at_once", "few_users_at_once"])
