@@ -69,23 +69,26 @@ def _plain(value: Any) -> Value:
 def figures(judged: Mapping[str, Mapping[str, Mapping[str, Any]]], facts: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a run's row by tag: the best on validation, the main ones on test, and the cost.
 
+    TensorBoard shows five columns of figures at first, in the order of their names: cost and the watched figure on
+    validation and test.
+
     Args:
         judged: By `val` and `test`, name -> {"mean": ...}, see `Evaluation.metrics`.
         facts: What `run.json` says.
     """
     found: dict[str, float] = {}
-    monitor = facts["monitor"]
-    if monitor is not None:
-        found[f"result/{monitor.replace('/', '_')}"] = facts["monitored"]
-    watched = "" if monitor is None else monitor.rpartition("/")[2]
+    watched = "" if facts["monitor"] is None else facts["monitor"].rpartition("/")[2]
+    if watched:
+        found[f"result/val_{watched}"] = facts["monitored"]
     for on, metrics in judged.items():
+        first = watched if watched in metrics else main_metric(metrics)
         for name in main_figures(metrics, watched):
-            found.setdefault(f"result/{on}_{name}", metrics[name]["mean"])
+            found.setdefault(f"{'result' if name == first else 'result_more'}/{on}_{name}", metrics[name]["mean"])
     found["cost/seconds"] = facts["seconds"]
     found["cost/rows_per_s"] = facts["rows_per_second"]
     found["cost/peak_memory_mib"] = facts["peak_memory_bytes"] / 2**20
     if facts["peak_device_memory_bytes"] is not None:
-        found["cost/peak_device_memory_mib"] = facts["peak_device_memory_bytes"] / 2**20
+        found["system/peak_device_memory_mib"] = facts["peak_device_memory_bytes"] / 2**20
     return found
 
 
