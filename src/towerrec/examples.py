@@ -64,12 +64,15 @@ class _Words:
         facts = " · ".join([*known, *([str(category)] if category is not None else [])])
         return Item(str(title) if title is not None else f"item {self.ids[item]}", facts, outcome, hit)
 
+    def watched(self, grade: float) -> str:
+        """How much of the item was watched, where the log says."""
+        return f"watched {grade:.0%} of its length" if self.grade == WATCH_RATIO else ""
+
     def outcome(self, liked: bool, grade: float) -> str:
-        """What a row says the user did."""
+        """What a judged row says the user did."""
         verdict = "relevant" if liked else "not relevant"
-        if self.grade == WATCH_RATIO:
-            return f"watched {grade:.0%} of its length, {verdict}"
-        return verdict
+        watched = self.watched(grade)
+        return f"{watched}, {verdict}" if watched else verdict
 
 
 @dataclass(frozen=True)
@@ -119,4 +122,4 @@ def _before(train: _UserRows, words: _Words) -> tuple[str, list[Item]]:
     if not places:
         places, title = list(range(len(train.items))), "Watched last in training, nothing liked"
     chosen = places[::-1][:_BEFORE]
-    return title, [words.item(train.items[p], words.outcome(train.liked[p], train.grades[p])) for p in chosen]
+    return title, [words.item(train.items[p], words.watched(train.grades[p])) for p in chosen]

@@ -16,7 +16,7 @@ from html import escape
 from towerrec.report.style import CHART_RULES, DARK, LIGHT, NUM_COLOURS
 
 WIDTH = 328
-LETTER = 6.9
+LETTER = 7.5
 """Width of a letter at the size of the charts' text, on average."""
 
 LINE = 15.0

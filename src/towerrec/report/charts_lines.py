@@ -23,7 +23,7 @@ from towerrec.report.charts import (
 )
 from towerrec.report.charts import line as straight
 
-_LETTERS = 13
+_LETTERS = 12
 """Of a label at the end of a line; longer names take two lines."""
 
 

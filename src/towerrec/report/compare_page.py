@@ -8,17 +8,18 @@ from typing import Any
 import polars as pl
 
 from towerrec.metrics.definitions import definition
+from towerrec.report.cast import BOUND_NOTE
 from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, bullets, charts, figure, folded, note, page_of
 from towerrec.report.sections.background import rules_section, tree
-from towerrec.report.sections.figures import meanings
+from towerrec.report.sections.figures import meanings, test_words
 from towerrec.report.side_by_side import Comparison
 from towerrec.report.side_by_side_text import sentences
 from towerrec.report.style import NUM_COLOURS
 from towerrec.report.table import Cell, figure_cell, table
 
 _MAIN = ("ndcg", "recall", "map", "graded_ndcg", "popularity_percentile")
-_KINDS = {"baseline": " (beside the first)", "bound": " *"}
+_BESIDE = "Grey: judged beside the first of them and not compared."
 
 
 def compare_page(comparison: Comparison) -> str:
@@ -68,7 +69,7 @@ def _systems_section(comparison: Comparison) -> Section:
     bars = []
     for place, (name, kind) in enumerate(systems.select("system", "kind").unique(maintain_order=True).iter_rows()):
         found = {str(row["metric"]): row for row in systems.filter(pl.col("system") == name).to_dicts()}
-        label, series = f"{name}{_KINDS.get(kind, '')}", _series(place, kind)
+        label, series = f"{name} *" if kind == "bound" else str(name), _series(place, kind)
         main = found[comparison.metric]
         seeds = f"sd {main['sd']:.4f}" if main["sd"] is not None else ""
         runs = Cell("–" if main["runs"] is None else f"{main['runs']}", note=seeds)
@@ -76,7 +77,9 @@ def _systems_section(comparison: Comparison) -> Section:
         bars.append(Row(label, [_bar(main, series)]))
     body = table(["", *(definition(n).title for n in names), "runs"], rows)
     if "bound" in systems["kind"].to_list():
-        body += note("* reads the judged rows: a bound for lists that are the same for everybody, not a system")
+        body += note(BOUND_NOTE)
+    if systems["kind"].n_unique() > 1:
+        body += note(_BESIDE)
     title = definition(comparison.metric).title
     chart = rows_chart(bars, title=f"{title} of every system with its 95 % interval", unit=title)
     body += charts([figure(f"{title} of every system", chart, words="95 % interval over users")])
@@ -92,9 +95,7 @@ def _differences_section(comparison: Comparison) -> Section:
     body = charts(drawn) + _numbers(main, by="pair")
     for (first, second), part in comparison.paired.group_by("first", "second", maintain_order=True):
         body += folded(f"All figures: {first} − {second}", _numbers(part, by="figure"))
-    row = main.row(0, named=True)
-    how = f"p of a permutation test (signs flipped), adjusted by {row['correction']} for {row['family']} comparisons."
-    return Section("Differences user by user", body + note(how))
+    return Section("Differences user by user", body + note(test_words(main.row(0, named=True))))
 
 
 def _numbers(paired: pl.DataFrame, *, by: str) -> str:

@@ -106,7 +106,7 @@ nav a{{display:inline-block;padding:5px 0}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.94rem;min-width:min(100%,30rem)}}
 th,td{{padding:6px 12px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}}
 th{{font-weight:600}}
-thead th{{vertical-align:bottom;white-space:normal}}
+thead th{{vertical-align:bottom;white-space:normal;overflow-wrap:normal}}
 th:first-child,td.text{{text-align:left}}
 th:first-child{{position:sticky;left:0;background:var(--back);padding-left:0;min-width:8.5em;max-width:15em;
 white-space:normal;overflow-wrap:break-word}}
@@ -145,6 +145,8 @@ dd{{margin:0 0 6px}}
 th,td{{padding:6px 8px}}
 th:first-child{{min-width:7em;max-width:8.5em}}
 .list,.pair>div{{min-width:0}}
+details{{padding:0 8px}}
+.person{{padding:4px 10px 12px}}
 }}
 @media print{{
 body{{font-size:11pt}}

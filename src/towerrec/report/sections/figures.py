@@ -11,6 +11,7 @@ import polars as pl
 from towerrec.metrics.definitions import RULES, definition, definitions
 from towerrec.report.cast import BOUND_NOTE, Cast
 from towerrec.report.charts_rows import Bar, Row, rows_chart
+from towerrec.report.correction import TITLES
 from towerrec.report.judge import Judged, Summary
 from towerrec.report.page import Section, charts, figure, folded, note
 from towerrec.report.table import Cell, figure_cell, table
@@ -42,7 +43,7 @@ def main_table(cast: Cast) -> str:
     names = [name for name in names if name in cast.judged.summary]
     systems = sorted(cast.ordered, key=lambda s: s.bound)
     best = {name: _best(systems, name) for name in names}
-    rows = []
+    rows: list[list[str | Cell]] = []
     for system in systems:
         name = Cell(cast.label(system), series=cast.series(system.name))
         cells = [figure_cell(system.summary.get(n, {}), strong=system.name in best[n]) for n in names]
@@ -90,14 +91,21 @@ def gaps_table(cast: Cast, paired: pl.DataFrame) -> str:
         for gap in gaps
     ]
     head = [f"{cast.judged.name} minus", "difference", "better for", "worse for", "equal", "p", "p adjusted", "users"]
-    how = f"p of a permutation test (signs flipped), adjusted by {gaps[0]['correction']} for {gaps[0]['family']} tests."
-    return table(head, rows) + note(how)
+    return table(head, rows) + note(test_words(gaps[0]))
+
+
+def test_words(gap: Mapping[str, Any]) -> str:
+    """How the p-values of a paired table came about."""
+    how = "p of a permutation test that flips the signs of the users' differences"
+    if gap["correction"] == "none" or gap["family"] == 1:
+        return f"{how}; a single comparison, or one that is left uncorrected."
+    return f"{how}; «p adjusted» is corrected for {gap['family']} comparisons ({TITLES[gap['correction']]})."
 
 
 def all_table(cast: Cast) -> str:
     """Every figure of every system."""
     head: list[str | Cell] = ["", *(Cell(cast.label(s), series=cast.series(s.name)) for s in cast.systems)]
-    rows = [
+    rows: list[list[str | Cell]] = [
         [definition(n).title, *(figure_cell(s.summary.get(n, {})) for s in cast.systems)] for n in _names(cast.systems)
     ]
     return table(head, rows)

@@ -92,7 +92,7 @@ def map_section(found: ItemMap) -> Section:
     times = f" ({own / chance:.1f} times as many)" if chance > 0 else ""
     words = (
         f"{len(found.groups):,} of {found.num_items:,} items by the direction of their vectors, on the two axes of "
-        f"largest variance, which hold {first:.0%} and {second:.0%} of it. Of the {NEIGHBOURS} nearest items of an item "
+        f"largest variance ({first:.0%} and {second:.0%} of all). Of the {NEIGHBOURS} nearest items of an item "
         f"(by angle on all axes) {own:.0%} share its {found.by}; by chance {chance:.0%} would{times}."
     )
     body = figure(f"Items by {found.by}", map_chart(found))
