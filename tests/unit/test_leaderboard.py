@@ -138,6 +138,8 @@ def test_a_setting_of_which_one_run_failed_keeps_the_others(tmp_path: Path):
     assert (row["status"], row["runs"], row["why"]) == ("1 of 2 finished", 1, "job 1 failed: no room")
     assert row["validation"] == pytest.approx(0.3)
     assert len(row["commands"]) == 2
+    unfinished(tmp_path, 2, "seed=3", file="failed.txt", said="no room")
+    assert read(tmp_path).table["why"][0] == "jobs 1, 2 failed: no room"
 
 
 def test_the_table_keeps_its_columns_when_all_jobs_failed_or_there_is_none(tmp_path: Path):

@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
-from towerrec.report.board_notes import NO_USERS, notes, status
+from towerrec.report.board_notes import NO_USERS, notes, status, why
 from towerrec.report.correction import TITLES
 from towerrec.report.groups import averaged
-from towerrec.report.jobs import FINISHED, Job
+from towerrec.report.jobs import Job
 from towerrec.report.optimism import Optimism, optimism
 from towerrec.report.paired import LEVEL, paired_table
 from towerrec.report.standings import (
@@ -214,11 +214,10 @@ def _gap(row: Mapping[str, Any], *, lower: bool) -> dict[str, Any]:
 
 
 def _about(setting: Setting) -> dict[str, Any]:
-    missing = [job for job in setting.jobs if job.status != FINISHED]
     return {
         "setting": setting.name,
-        "status": FINISHED if not missing else status(setting),
-        "why": "; ".join(f"job {job.number} {job.status}: {job.why}" for job in missing),
+        "status": status(setting),
+        "why": why(setting),
         "jobs": [job.number for job in setting.jobs],
         "runs": len(setting.finished),
         "commands": [job.command for job in setting.jobs],

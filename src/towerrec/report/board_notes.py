@@ -30,6 +30,15 @@ def status(setting: Setting) -> str:
     return ", ".join(f"{number} {end}" for end, number in sorted(ends.items()))
 
 
+def why(setting: Setting) -> str:
+    """Why its jobs did not finish, each reason once; empty where all did."""
+    reasons: dict[str, list[str]] = {}
+    for job in setting.jobs:
+        if job.status != FINISHED:
+            reasons.setdefault(f"{job.status}: {job.why}", []).append(str(job.number))
+    return "; ".join(f"job{'s' * (len(n) > 1)} {', '.join(n)} {reason}" for reason, n in reasons.items())
+
+
 def notes(
     table: pl.DataFrame, settings: Sequence[Setting], by: Deciding | None, flattery: Optimism | str, *, correction: str
 ) -> list[str]:
@@ -132,7 +141,8 @@ def _unfinished(settings: Sequence[Setting]) -> list[str]:
     missing = sum(job.status != FINISHED for job in jobs)
     if not missing:
         return []
-    return [f"{missing} of {len(jobs)} jobs did not finish; means and intervals are those of the runs that did."]
+    said = f"{missing} of {len(jobs)} jobs did not finish"
+    return [f"{said}; means and intervals are those of the runs that did." if missing < len(jobs) else f"{said}."]
 
 
 def _settings(number: int) -> str:
