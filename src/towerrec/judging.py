@@ -236,7 +236,8 @@ def judged_lists(
 
 
 def rules_of(config: EvalConfig, prepared: Prepared, on: str) -> Protocol:
-    """The rules that a config makes for a log."""
+    """The rules that a config makes for a log; columns that it names are looked up before anything is judged."""
+    check_columns(config, prepared)
     return protocol(
         prepared,
         on=on,
@@ -253,7 +254,6 @@ def check_rules(config: EvalConfig, prepared: Prepared) -> None:
     Raises:
         ValueError: If a cut-off, a baseline, a column, the candidates or the rule of a positive do not fit the log.
     """
-    check_columns(config, prepared)
     for name in config.baselines:
         registry.baseline(name, seed=0)
     for on in ("val", "test"):

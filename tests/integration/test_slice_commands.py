@@ -7,11 +7,14 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from conftest import DemoRun, Workplace
 
+from towerrec import judging
 from towerrec.metrics.definitions import definition
 from towerrec.report.beyond import PER_USER
 from towerrec.report.slices import SCHEMA
+from towerrec.run_directory import RunDirectory
 
 
 def test_a_run_has_its_slices_and_every_figure_beyond_accuracy(demo_run: DemoRun):
@@ -39,6 +42,15 @@ def test_baselines_have_the_variety_that_the_models_own_vectors_see(demo_run: De
         assert "vector_diversity@20" in summary
     # Items that a model puts together are alike to it, and those drawn at random are not.
     assert own["vector_diversity@20"]["mean"] < others["random"]["vector_diversity@20"]["mean"]
+
+
+def test_the_vectors_that_variety_is_measured_by_hold_no_bias_and_no_dial(demo_run: DemoRun):
+    scores = judging.load(
+        RunDirectory.open(str(demo_run.directory)), checkpoint="best", device=torch.device("cpu")
+    ).scores
+    vectors, directions = scores.items(), scores.directions()
+    assert (vectors[:, -2] == 1).all() and torch.equal(directions, vectors[:, :-2])
+    assert torch.equal(scores.with_dial(torch.rand(len(vectors))).directions(), directions)
 
 
 def test_slices_are_chosen_and_columns_named_on_the_command_line(
