@@ -77,7 +77,7 @@ def rows_of(catalogue: Catalogue, prepared: Prepared) -> tuple[Tensor, Tensor]:
     for own, other in pairs:
         if own.dtype.is_integer() != other.dtype.is_integer():
             raise ValueError(f"{other.name} is {other.dtype} here, {own.dtype} where the run was trained: another log")
-    user_row, item_row = (torch.from_numpy(index_of(own, other)).long() for own, other in pairs)
+    user_row, item_row = (torch.tensor(index_of(own, other)).long() for own, other in pairs)
     return user_row, item_row
 
 

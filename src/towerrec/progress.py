@@ -7,6 +7,7 @@ goes when its work is done; only the process that speaks for its job has one. tq
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ KINDS = ("auto", "bar", "off")
 _FORMAT = "{desc} {bar} {percentage:3.0f} % [{elapsed}<{remaining}]"
 # A width of its own keeps bars of different work below each other.
 _WIDTH = 42
+_WIDEST = 120
 
 
 _kind, _speaks = "auto", True
@@ -62,6 +64,9 @@ class Bar:
     def __init__(self, title: str, total: float, *, unit: str | None = None, initial: float = 0) -> None:
         self.title, self._begun, self._name = title, 0, ""
         how: dict[str, Any] = {"bar_format": _FORMAT} if unit is None else {"unit": unit, "unit_scale": True}
+        # A terminal that does not know its size has one all the same: tqdm would show nothing there.
+        size = shutil.get_terminal_size()
+        how |= {"ncols": min(size.columns, _WIDEST), "nrows": size.lines}
         how |= {"leave": False, "disable": not shown(), "file": sys.stderr}
         self._bar = tqdm(total=total, initial=initial, desc=f"{title:<{_WIDTH}}", **how)
 
