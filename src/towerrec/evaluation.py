@@ -158,8 +158,9 @@ def _keep_common(judged: list[Judged]) -> list[str]:
     for name in dict.fromkeys(name for system in judged for name in system.summary):
         without = [system.name for system in judged if name not in system.summary]
         if without:
-            base = name.partition("@")[0]
-            reasons[base] = f"{base}: {without[0]} has no such figure"
+            base = name.partition("@")[0].removesuffix("_weighted")
+            why = "lists alone, no scores of the rows they leave out" if base == "gauc" else "no such figure"
+            reasons[base] = f"{base}: {without[0]} has {why}"
             for system in judged:
                 system.summary.pop(name, None)
     return list(reasons.values())

@@ -33,4 +33,4 @@ def test_a_definition_is_complete(name: str):
 
 
 def test_the_rules_of_ties_and_empty_users_are_written():
-    assert {"users", "ties", "lists", "unobserved", "intervals"} <= set(RULES)
+    assert {"users", "ties", "lists", "grades", "unobserved", "intervals"} <= set(RULES)

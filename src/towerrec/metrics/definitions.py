@@ -35,14 +35,22 @@ RULES: dict[str, str] = {
     "users": (
         "A figure of a list is computed per user and then averaged over the users with at least one relevant item that "
         "may be listed for them; users without one are left out, and all systems are judged on the same users. "
-        "Relevant items that no list may hold (seen before, no candidates) are taken out first and counted."
+        "Relevant items that no list may hold (seen before, no candidates) are taken out first and counted. "
+        "A user may still lack a single figure: GAUC where all rows are of one class, graded NDCG where all candidates "
+        "are worth nothing, variety of a list of one; the number of users stands beside each figure."
     ),
     "ties": (
         "Items of equal score are ordered by their row in the item table, the same for every system. "
         "In figures over pairs of rows (XAUC, GAUC) a pair that is scored equal counts one half."
     ),
     "lists": (
-        "A list that ends early, or a cut beyond its end, has missed the rest: the empty places count as not relevant."
+        "A list that ends early, or a cut beyond the candidates of a user, has missed the rest: the empty places count "
+        "as not relevant, and an ideal list is as long as there is something for it. A cut beyond all candidates there "
+        "are is refused."
+    ),
+    "grades": (
+        "A grade below 0 counts as 0 and one above eval.gain_clip as that; of several rows of a user and an item the "
+        "largest counts, for relevance too. Where a log has no grades beside 0 and 1 there is no graded NDCG."
     ),
     "unobserved": (
         "A cell without a row is never a negative where candidates are observed: such lists hold only items of the "

@@ -3,7 +3,8 @@
 The rules, for every system alike:
   - A user counts when at least one relevant item may be listed for them. Relevant items that no list may hold (already
     seen, no candidates) are taken out first, by `retrieval.search.only_candidates`, and their number is reported.
-  - Relevance is binary. A list that ends early has missed the rest.
+  - Relevance is binary, but for graded NDCG. A list that ends early has missed the rest.
+All rules in words: `metrics.definitions.RULES`.
 
 Shape letters: B judged users, n length of the lists, K cut.
 """
