@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 from conftest import DemoRun, Workplace
+from omegaconf import OmegaConf
 
 from towerrec import judging
 from towerrec.metrics.definitions import definition
@@ -73,6 +75,18 @@ def test_slices_are_chosen_and_columns_named_on_the_command_line(
     }
     beyond = json.loads((tmp_path / "comparison.json").read_text())["beyond"]
     assert beyond["columns"]["duration"] == "video_width"
+
+
+def test_a_run_is_judged_by_the_columns_of_its_training(workplace: Workplace, demo_run: DemoRun, tmp_path: Path):
+    copied = tmp_path / "run"
+    shutil.copytree(demo_run.directory, copied)
+    config = OmegaConf.load(copied / ".hydra" / "config.yaml")
+    config.eval.facts.tags = ["music_id"]
+    OmegaConf.save(config, copied / ".hydra" / "config.yaml")
+    for override, tags in (([], ["music_id"]), (["eval.facts.tags=[author_id]"], ["author_id"])):
+        assert workplace.evaluate(f"run={copied}", f"output={tmp_path / 'out'}", *override).code == 0
+        beyond = json.loads((tmp_path / "out" / "comparison.json").read_text())["beyond"]
+        assert beyond["columns"]["tags"] == tags
 
 
 def test_a_list_file_has_no_vectors_and_the_report_says_so(workplace: Workplace, demo_run: DemoRun, tmp_path: Path):
