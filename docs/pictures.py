@@ -3,8 +3,8 @@
     python docs/pictures.py
 
 Trains on the built-in log on a pseudo-terminal, runs a small sweep, opens report, leaderboard and TensorBoard in the
-system's chromium, and writes PNG files and report.html beside itself; about two minutes. Needs `pip install -e ".[dev]"`
-and chromium, and a font with Chinese letters for the captions (on Debian: apt install chromium fonts-wqy-microhei).
+system's chromium, and writes PNG files and report.html beside itself; about a minute. Needs `pip install -e ".[dev]"`,
+chromium, and a font with Chinese letters for the captions (on Debian: apt install chromium fonts-wqy-microhei).
 """
 
 from __future__ import annotations
@@ -34,9 +34,17 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-COLUMNS, ROWS = 132, 50
+COLUMNS, ROWS = 128, 50
+FIRST, LAST = 40, 6
 MOST_BYTES = 200_000
-SWEEP = ["-m", "data=demo", "data.demo.scale=tiny", "eval.ks=[10,20]", "trainer.max_epochs=6", "trainer.log_every_n_steps=20"]
+SWEEP = [
+    "-m",
+    "data=demo",
+    "data.demo.scale=tiny",
+    "eval.ks=[10,20]",
+    "trainer.max_epochs=6",
+    "trainer.log_every_n_steps=20",
+]
 SWEEP += ["model.embedding_dim=8,32", "optimizer.lr=0.001,0.01", "hydra.sweep.dir=logs/sweep/widths"]
 
 
@@ -53,9 +61,17 @@ def main() -> None:
         with sync_playwright() as tool:
             browser = tool.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             save(terminal_page(browser, screen), "training.png")
-            save(opened(browser, HERE / "report.html", width=1180, height=1500), "report.png")
-            save(opened(browser, HERE / "report.html", width=390, height=844, dark=True), "report_phone.png")
-            save(opened(browser, sweep / "leaderboard.html", width=1180, height=760), "leaderboard.png")
+            report = HERE / "report.html"
+            save(opened(browser, report, width=1080, height=820), "report.png")
+            save(opened(browser, report, at="the-figures", width=1080, height=1180), "report_figures.png")
+            save(
+                opened(browser, report, at="longer-and-shorter-lists", width=390, height=844, dark=True),
+                "report_phone.png",
+            )
+            save(
+                opened(browser, report, at="map-of-the-items", width=390, height=844, dark=True), "report_phone_map.png"
+            )
+            save(opened(browser, sweep / "leaderboard.html", width=1080, height=1100), "leaderboard.png")
             with tensorboard(sweep) as address:
                 save(hparams_page(browser, address), "tensorboard_hparams.png")
                 save(scalars_page(browser, address), "tensorboard.png")
@@ -113,26 +129,32 @@ def lines_of(written: str) -> list[str]:
 
 
 def terminal_page(browser: Browser, lines: list[str]) -> Page:
-    """A window with the beginning of what was printed."""
-    shown = [line for line in lines if line or True]
-    body = "\n".join(escape(line[:COLUMNS]) for line in ["$ python train.py", *shown])
-    page = browser.new_page(viewport={"width": 1180, "height": 900}, device_scale_factor=1.5)
+    """What stands on the terminal: how it begins and how it ends."""
+    rows = [row for line in lines for row in wrap(line)]
+    shown = ["$ python train.py", *rows[:FIRST], "", "    ...", "", *rows[-LAST:]]
+    page = browser.new_page(viewport={"width": 1130, "height": 20 * len(shown) + 36}, device_scale_factor=1.4)
     page.set_content(
-        "<style>body{margin:0;background:#16181b;color:#e8e9ea;font:14px/1.42 'DejaVu Sans Mono',monospace}"
+        "<style>body{margin:0;background:#16181b;color:#e8e9ea;font:14px/20px 'DejaVu Sans Mono',monospace}"
         "pre{margin:0;padding:18px 22px;font:inherit;white-space:pre}</style>"
-        f"<pre>{body}</pre>"
+        f"<pre>{escape(chr(10).join(shown))}</pre>"
     )
     return page
+
+
+def wrap(line: str) -> list[str]:
+    """A line in as many rows as a terminal gives it."""
+    return [line[start : start + COLUMNS] for start in range(0, max(len(line), 1), COLUMNS)]
 
 
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
-def opened(browser: Browser, path: Path, *, width: int, height: int, dark: bool = False) -> Page:
-    """A page of ours."""
+def opened(browser: Browser, path: Path, *, at: str = "", width: int, height: int, dark: bool = False) -> Page:
+    """A page of ours, scrolled to a section."""
     scheme: Any = "dark" if dark else "light"
-    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    page.goto(path.resolve().as_uri())
+    page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce")
+    page.goto(f"{path.resolve().as_uri()}{f'#{at}' if at else ''}")
+    page.wait_for_timeout(1500)  # until the page has scrolled there
     return page
 
 
@@ -161,12 +183,12 @@ def tensorboard(logs: Path) -> Iterator[str]:
 
 def hparams_page(browser: Browser, address: str) -> Page:
     """The table of HParams: what was swept, and the main figures."""
-    page = browser.new_page(viewport={"width": 1500, "height": 420})
+    page = browser.new_page(viewport={"width": 1700, "height": 400})
     page.goto(f"{address}/#hparams")
     page.get_by_text("TABLE VIEW").wait_for()
     page.get_by_text("optimizer.lr").first.wait_for()
     page.wait_for_timeout(1500)
-    for name in ("data", "data.demo.scale", "label", "cost/peak_memory_mib", "result/val_gauc", "result/val_xauc"):
+    for name in ("data", "data.demo.scale", "label"):
         box = page.locator("vaadin-checkbox, paper-checkbox").filter(has_text=re.compile(rf"^\s*{re.escape(name)}\s*$"))
         if box.count():
             box.first.click()

@@ -133,6 +133,6 @@ def test_the_pages_of_tensorboard_show_a_sweep(sweep: Path):
         page.goto(f"{server.address}/#histograms")
         page.get_by_text("norms/items").first.wait_for()
         page.goto(f"{server.address}/#projector")
-        inside = page.frame_locator("iframe")
+        inside = page.frame_locator("iframe").frame_locator("iframe")
         inside.locator(".numDataPoints", has_text="200").wait_for()
         inside.locator(".dim", has_text="8").wait_for()
