@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ from towerrec.sweep_jobs import TRIAL
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
+
+_OF_TRIAL = "TOWERREC_TRIAL"
+"""Set while a trial runs: all its processes have to agree that one of them may end it."""
 
 
 class Pruning(Callback):
@@ -67,10 +71,13 @@ def pruning(directory: Path, *, monitor: str, mode: str, decides: bool) -> Pruni
         decides: Whether this process speaks with the study; others hear from it.
     """
     about = directory / TRIAL
+    if not decides:
+        return Pruning(None, monitor=monitor, mode=mode) if _OF_TRIAL in os.environ else None
+    os.environ.pop(_OF_TRIAL, None)
     if not about.is_file():
         return None
-    if not decides:
-        return Pruning(None, monitor=monitor, mode=mode)
+    # Processes that Lightning starts for this run take over what stands here.
+    os.environ[_OF_TRIAL] = str(about)
     from towerrec.study import trial_of
 
     return Pruning(trial_of(json.loads(about.read_text(encoding="utf-8"))), monitor=monitor, mode=mode)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import lightning as L
+import pytest
 import torch
 
 from towerrec.pruning import Pruning, pruning
@@ -87,8 +88,10 @@ def test_a_process_that_does_not_decide_follows_the_one_that_does():
     assert trainer.should_stop and callback.pruned is not None
 
 
-def test_a_run_that_is_no_trial_is_not_watched(tmp_path: Path):
+def test_a_run_that_is_no_trial_is_not_watched_in_any_of_its_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TOWERREC_TRIAL", "of a job before")
     assert pruning(tmp_path, monitor="val/rmse", mode="min", decides=True) is None
-    (tmp_path / "trial.json").write_text("{}", encoding="utf-8")
+    assert pruning(tmp_path, monitor="val/rmse", mode="min", decides=False) is None
+    monkeypatch.setenv("TOWERREC_TRIAL", "of this job")
     found = pruning(tmp_path, monitor="val/rmse", mode="min", decides=False)
     assert found is not None and found.trial is None
