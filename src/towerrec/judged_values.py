@@ -1,9 +1,11 @@
 """Predicted values against those of the judged rows: errors in their own unit and in seconds, and calibration.
 
-Shape letters: R judged rows, K those whose video has a known length.
+Shape letters: R judged rows, K those whose video has a known length, U users.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,11 +17,9 @@ from towerrec.data.labels_saved import label_from_dict
 from towerrec.data.prepare import Prepared
 from towerrec.metrics.calibration import Z95, bins_of, calibration_error, linear_slope, logistic_slope
 from towerrec.metrics.functional import mae, ordered_pairs, rmse, xauc
-from towerrec.report.bootstrap import enough_resamples, intervals
+from towerrec.report.bootstrap import ends_of, enough_resamples, resampled_means
 from towerrec.report.judge import Summary
-
-RESAMPLED_ROWS = 100_000
-"""Rows behind the intervals of predicted values."""
+from towerrec.report.per_user import Floats
 
 PAIRED_ROWS = 1_000_000
 """Rows whose pairs the XAUC counts: its standard error is .0003 then, and the count takes seconds."""
@@ -39,57 +39,85 @@ def value_unit(prepared: Prepared) -> str:
 
 
 def judge_values(
-    predicted_R: Tensor, actual_R: Tensor, *, seconds_R: Tensor | None = None, num_resamples: int, seed: int
+    predicted_R: Tensor,
+    actual_R: Tensor,
+    user_R: Tensor,
+    *,
+    seconds_R: Tensor | None = None,
+    num_resamples: int,
+    seed: int,
 ) -> Summary:
-    """RMSE, MAE and XAUC of predicted values with 95 % bootstrap intervals over rows (at most 100,000 rows resampled).
+    """RMSE, MAE and XAUC of predicted values with 95 % bootstrap intervals over users.
 
-    XAUC is a mean over pairs of rows (of at most 1,000,000 rows drawn at random), and its interval that of the mean of
+    Rows of a user are alike, so users are drawn, each with all its rows, and a figure is a ratio of sums over the drawn
+    rows; rows drawn one by one would give intervals that are too narrow. With one user there is no interval. XAUC is a
+    mean over pairs of rows (of at most 1,000,000 rows drawn at random), and its interval that of the mean of
     `pair_values`. Where all actual values are equal there is none.
 
     Args:
         predicted_R: Predictions.
         actual_R: Actual values, in the same unit.
+        user_R: User of every row.
         seconds_R: Length of the video of every row where the values are watch ratios, NaN where not known: then the
             same figures of the watch time in seconds too, `rmse_seconds` and so on, over the rows whose length is
             known.
         num_resamples: Bootstrap resamples (`bootstrap.enough_resamples`).
-        seed: Of the rows drawn.
+        seed: Of the users drawn.
 
     Raises:
         ValueError: If a prediction is not finite.
     """
-    figures = _errors(predicted_R, actual_R, PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
+    figures = _errors(predicted_R, actual_R, user_R, PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
     if seconds_R is not None and bool((known_R := ~seconds_R.isnan()).any()):
         predicted_K, actual_K = ((value_R * seconds_R)[known_R] for value_R in (predicted_R, actual_R))
-        found = _errors(predicted_K, actual_K, FEWER_PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
+        user_K = user_R[known_R]
+        found = _errors(predicted_K, actual_K, user_K, FEWER_PAIRED_ROWS, num_resamples=num_resamples, seed=seed)
         figures |= {f"{name}_seconds": figure for name, figure in found.items()}
     return figures
 
 
-def _errors(predicted_R: Tensor, actual_R: Tensor, paired_rows: int, *, num_resamples: int, seed: int) -> Summary:
+def _errors(
+    predicted_R: Tensor, actual_R: Tensor, user_R: Tensor, paired_rows: int, *, num_resamples: int, seed: int
+) -> Summary:
     error_R = (predicted_R.double() - actual_R.double()).numpy()
     if not np.isfinite(error_R).all():
         raise ValueError("some predicted values are not finite: the model has diverged, lower optimizer.lr")
+    users, place_R = np.unique(user_R.numpy(), return_inverse=True)
+
+    def sums(values_R: Floats | None, rows_R: Any = slice(None)) -> Floats:
+        return np.bincount(place_R[rows_R], weights=values_R, minlength=len(users)).astype(np.float64)
+
+    # Of every figure the sums over each user's rows, above and below the line.
+    parts = {"rmse": (sums(error_R**2), sums(None)), "mae": (sums(np.abs(error_R)), sums(None))}
     figures = {"rmse": float(rmse(predicted_R, actual_R)), "mae": float(mae(predicted_R, actual_R))}
-    order_R = np.random.default_rng(seed).permutation(len(error_R))
-    drawn_R = order_R[:RESAMPLED_ROWS]
-    columns = [error_R[drawn_R] ** 2, np.abs(error_R[drawn_R])]
-    paired_R = torch.from_numpy(order_R[:paired_rows])
+    paired_R = np.random.default_rng(seed).permutation(len(error_R))[:paired_rows]
     if bool((actual_R[paired_R] != actual_R[paired_R[0]]).any()):
         pairs_R = pair_values(predicted_R[paired_R], actual_R[paired_R]).numpy()
-        figures["xauc"] = float(pairs_R.mean())
-        columns.append(pairs_R[:RESAMPLED_ROWS])
-    num_resamples = enough_resamples(num_resamples, len(drawn_R))
-    ends = intervals(np.stack(columns, 1), num_resamples=num_resamples, seed=seed)
-    centre = np.array([column.mean() for column in columns])
-    # A sample of the rows has a wider interval than all of them: shrink it back by the root of the share.
-    share = np.sqrt(len(drawn_R) / np.array([len(error_R), len(error_R), len(paired_R)][: len(columns)]))
-    low, high = centre + (ends - centre) * share
-    low[0], high[0] = np.sqrt(np.maximum([low[0], high[0]], 0))
+        parts["xauc"], figures["xauc"] = (sums(pairs_R, paired_R), sums(None, paired_R)), float(pairs_R.mean())
+    all_UC = np.stack([column for pair in parts.values() for column in pair], 1)
+    num_resamples = enough_resamples(num_resamples, len(users))
+    means_RC = resampled_means(all_UC, num_resamples=num_resamples, seed=seed)
+    low, high = ends_of(means_RC[:, ::2] / means_RC[:, 1::2])
+    low[0], high[0] = np.sqrt([low[0], high[0]])
+    ends = [
+        {"low": float(a), "high": float(b)} if len(users) > 1 else {"low": None, "high": None}
+        for a, b in zip(low, high, strict=True)
+    ]
     return {
-        name: {"mean": figure, "low": float(low[i]), "high": float(high[i]), "rows": len(error_R)}
+        name: {"mean": figure, **ends[i], "users": len(users), "rows": len(error_R)}
         for i, (name, figure) in enumerate(figures.items())
     }
+
+
+def user_errors(predicted_R: Tensor, actual_R: Tensor, user_R: Tensor, user_B: Tensor) -> dict[str, Tensor]:
+    """`user_rmse` and `user_mae` of the rows of some users, float64 [B] each: what two runs are compared by."""
+    error_R = predicted_R.double() - actual_R.double()
+    size = int(user_R.max()) + 1 if len(user_R) else 0
+    rows_U = torch.bincount(user_R, minlength=size)
+    squared_U, absolute_U = (
+        torch.bincount(user_R, weights=e, minlength=size) / rows_U for e in (error_R**2, error_R.abs())
+    )
+    return {"user_rmse": squared_U[user_B].sqrt(), "user_mae": absolute_U[user_B]}
 
 
 def pair_values(predicted_R: Tensor, actual_R: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ from towerrec.judged_values import (
     calibration,
     judge_values,
     predictions_table,
+    user_errors,
     value_baselines,
     value_unit,
 )
@@ -285,16 +286,19 @@ def _judge_predictions(
 ) -> pl.DataFrame:
     """Set what a model predicts beside what simple predictors say; returns the table of predictions."""
     store, prediction = prepared.store, trained.meta.prediction
-    actual_R, seconds_R = store.values(on).clone(), store.durations(on)
+    actual_R, seconds_R, user_R = store.values(on).clone(), store.durations(on), store.rows(on).user_idx.long()
     found.values = judge_values(
-        predicted_R, actual_R, seconds_R=seconds_R, num_resamples=config.num_resamples, seed=seed
+        predicted_R, actual_R, user_R, seconds_R=seconds_R, num_resamples=config.num_resamples, seed=seed
     )
+    own = user_errors(predicted_R, actual_R, user_R, found.protocol.users)
+    table = found.judged.per_user.with_columns(pl.Series(name, values_B.numpy()) for name, values_B in own.items())
+    found.systems[0] = replace(found.judged, per_user=table)
     baselines = value_baselines(prepared, on)
     found.baseline_values = baseline_figures(baselines, actual_R, seconds_R=seconds_R, seed=seed)
     found.calibration, figures = calibration(
         predicted_R,
         actual_R,
-        store.rows(on).user_idx,
+        user_R,
         num_bins=config.calibration_bins,
         unit=value_unit(prepared),
         probabilities=prediction is not None and prediction.loss == BCE.name and prepared.inverse_name == "identity",

@@ -43,6 +43,12 @@ AGREEMENT: dict[str, Agreement] = {
     ),
     "rmse": Agreement("scikit-learn", "root_mean_squared_error", _ERRORS),
     "mae": Agreement("scikit-learn", "mean_absolute_error", _ERRORS),
+    "user_rmse": Agreement(
+        "scikit-learn", "root_mean_squared_error", "test_errors_within_users_are_those_of_scikit_learn", "user by user"
+    ),
+    "user_mae": Agreement(
+        "scikit-learn", "mean_absolute_error", "test_errors_within_users_are_those_of_scikit_learn", "user by user"
+    ),
     "explained": Agreement("scikit-learn", "r2_score", _ERRORS),
     "xauc": Agreement("scipy", "stats.somersd", _PAIRS, "(D + 1) / 2, actual values first"),
     "rmse_seconds": Agreement("scikit-learn", "root_mean_squared_error", "test_seconds_are_errors_of_watch_time"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from towerrec.judged_values import baseline_figures, calibration, judge_values
+from towerrec.judged_values import baseline_figures, calibration, judge_values, user_errors
 from towerrec.metrics.auc import user_auc
 from towerrec.metrics.calibration import bins_of, calibration_error, linear_slope, logistic_slope
 from towerrec.metrics.definitions import DEFINITIONS
@@ -229,7 +229,7 @@ def test_seconds_are_errors_of_watch_time(kind: str):
     predicted, actual = predictions(kind, 120)
     seconds = torch.from_numpy(drawn(10).integers(5, 60, len(actual)).astype(float))
     seconds[::7] = torch.nan  # videos of unknown length
-    found = judge_values(predicted, actual, seconds_R=seconds, num_resamples=10, seed=0)
+    found = judge_values(predicted, actual, torch.arange(len(actual)), seconds_R=seconds, num_resamples=10, seed=0)
     beside = baseline_figures({"other": predicted}, actual, seconds_R=seconds)["other"]
     known = ~seconds.isnan().numpy()
     theirs, watched = ((v * seconds).numpy()[known] for v in (predicted, actual))
@@ -242,6 +242,20 @@ def test_seconds_are_errors_of_watch_time(kind: str):
         assert found[name]["mean"] == pytest.approx(value)
         assert found[name]["rows"] == known.sum()
         assert beside[name] == pytest.approx(value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_within_users_are_those_of_scikit_learn(kind: str):
+    predicted, actual = predictions(kind, 120)
+    users = torch.from_numpy(drawn(12).integers(0, 9, len(actual)))
+    found = user_errors(predicted, actual, users, torch.arange(9))
+    for user in range(9):
+        own = (users == user).numpy()
+        theirs, watched = predicted.numpy()[own], actual.numpy()[own]
+        assert float(found["user_rmse"][user]) == pytest.approx(
+            sklearn_metrics.root_mean_squared_error(watched, theirs)
+        )
+        assert float(found["user_mae"][user]) == pytest.approx(sklearn_metrics.mean_absolute_error(watched, theirs))
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "values"])

@@ -110,7 +110,7 @@ def test_scores_of_unobserved_cells_move_no_figure(tmp_path, absurd):
 
 def _of_rows(predicted: Tensor, actual: Tensor, rows) -> list[object]:
     table, figures = calibration(predicted, actual, rows.user_idx, num_bins=5, unit="watch ratio", probabilities=False)
-    return [judge_values(predicted, actual, num_resamples=20, seed=0), figures, table.to_dicts()]
+    return [judge_values(predicted, actual, rows.user_idx, num_resamples=20, seed=0), figures, table.to_dicts()]
 
 
 def test_a_cell_without_a_row_is_no_candidate_of_the_ideal_list(tmp_path):

@@ -58,8 +58,8 @@ RULES: dict[str, str] = {
         "Over the whole catalogue an item without a row counts as not relevant."
     ),
     "intervals": (
-        "Intervals hold 95 % of the means of users drawn with replacement (bootstrap, percentiles; Efron 1979); those "
-        "of errors and XAUC draw rows."
+        "Intervals hold 95 % of the means of users drawn with replacement (bootstrap, percentiles; Efron 1979). Errors "
+        "and XAUC are means over rows: there a drawn user brings all rows, since rows of a user are alike."
     ),
     "tests": (
         "Two systems are compared on the users of both, by each user's difference. The p-value is that of a two-sided "
@@ -134,6 +134,20 @@ DEFINITIONS: dict[str, Definition] = {
         "Mean absolute difference between predicted and actual value over the judged rows, in the unit of the value.",
         "lower",
         short="mean absolute error of rows",
+    ),
+    "user_rmse": Definition(
+        "RMSE within users",
+        "RMSE of each user's own judged rows, averaged over the users with a relevant item: every user counts the "
+        "same, however many rows there are. Runs are compared by it, user by user.",
+        "lower",
+        short="RMSE of each user's rows, mean over users",
+    ),
+    "user_mae": Definition(
+        "MAE within users",
+        "MAE of each user's own judged rows, averaged over the users with a relevant item: every user counts the "
+        "same, however many rows there are. Runs are compared by it, user by user.",
+        "lower",
+        short="MAE of each user's rows, mean over users",
     ),
     "xauc": Definition(
         "XAUC",
