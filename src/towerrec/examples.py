@@ -102,7 +102,7 @@ def _example(prepared: Prepared, protocol: Protocol, lists: TopN, place: int, wo
     listed = [i for i in lists.items[place, :_LISTED].tolist() if i >= 0]
     found = sum(i in relevant for i in listed)
     train = _UserRows.of(prepared.store, "train", user, prepared.positive)
-    title, before = _before(train, words)
+    title, before = _before(train, words, "last in training" if prepared.as_of_ms is not None else "in training")
     return Example(
         user=str(prepared.user_ids[user]),
         facts=(
@@ -115,11 +115,11 @@ def _example(prepared: Prepared, protocol: Protocol, lists: TopN, place: int, wo
     )
 
 
-def _before(train: _UserRows, words: _Words) -> tuple[str, list[Item]]:
+def _before(train: _UserRows, words: _Words, when: str) -> tuple[str, list[Item]]:
     """The user's latest positives in training, most recent first, or the latest rows where there is no positive."""
     places = [place for place, liked in enumerate(train.liked) if liked]
-    title = "Liked last in training"
+    title = f"Liked {when}"
     if not places:
-        places, title = list(range(len(train.items))), "Watched last in training, nothing liked"
+        places, title = list(range(len(train.items))), f"Watched {when}, nothing liked"
     chosen = places[::-1][:_BEFORE]
     return title, [words.item(train.items[p], words.watched(train.grades[p])) for p in chosen]

@@ -23,7 +23,7 @@ from towerrec.report.charts import (
 )
 from towerrec.report.charts import line as straight
 
-_LETTERS = 12
+_LETTERS = 13
 """Of a label at the end of a line; longer names take two lines."""
 
 
@@ -96,8 +96,8 @@ def lines_chart(
 
 
 def _thinned(axis: Axis, at: Sequence[float] | None) -> Sequence[float]:
-    """Of the wanted values those whose numbers do not touch, from the last one back."""
-    wanted = axis.ticks() if at is None else at
+    """Of the wanted values on the axis those whose numbers do not touch, from the last one back."""
+    wanted = axis.ticks() if at is None else [value for value in at if axis.low <= value <= axis.high]
     kept: list[float] = []
     for value in reversed(wanted):
         if not kept or abs(axis(kept[-1]) - axis(value)) >= 30:
