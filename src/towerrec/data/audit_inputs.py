@@ -37,7 +37,8 @@ def target_in_history(store: InteractionStore, history: UserHistory, example: Ex
         rows = store.rows(side)
         step = max(len(rows) // _LOADED, 1)
         columns = (rows.user_idx, rows.item_idx, rows.label, rows.timestamp_ms)
-        some = Rows(*(column[::step].contiguous() for column in columns))
+        user_idx, item_idx, label, times = (column[::step].contiguous() for column in columns)
+        some = Rows(user_idx, item_idx, label, times)
         place = torch.cat([_too_late(some, history), _holding_itself(some, history)]) * step
         found, looked_at = found + len(place), looked_at + len(some)
         if len(place) and not first:

@@ -19,7 +19,9 @@ from towerrec.data.artefacts import EncodedTables
 from towerrec.data.audit_findings import Finding, failed, nothing, passed
 from towerrec.data.build import collected, days_before, wanted_columns
 from towerrec.data.cleaning import Cleaning, clean
+from towerrec.data.column_encoders import ColumnEncoder
 from towerrec.data.encode import Log, LogFacts, TrainFacts, encode_tables, first_unseen_day, recent_rows
+from towerrec.data.encoders import ContextEncoder
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.labels import Label
 from towerrec.data.prepare import Prepared
@@ -154,8 +156,8 @@ def _popularity(prepared: Prepared) -> dict[str, NDArray[np.float32]]:
 
 def _other_encoders(stored: EncodedTables, anew: EncodedTables) -> Iterator[tuple[str, int, str]]:
     """Encoders that learnt something else: name, 1, in words."""
-    pairs = {e.name: e for _, e in anew.encoders.encoders} | {e.name: e for e in anew.encoders.context}
-    for encoder in [*(e for _, e in stored.encoders.encoders), *stored.encoders.context]:
+    pairs = {encoder.name: encoder for encoder in _encoders(anew)}
+    for encoder in _encoders(stored):
         other = pairs.get(encoder.name)
         if other is None or type(other) is not type(encoder):
             yield encoder.name, 1, "the training rows give no such feature"
@@ -164,6 +166,10 @@ def _other_encoders(stored: EncodedTables, anew: EncodedTables) -> Iterator[tupl
             ours, theirs = getattr(encoder, field.name), getattr(other, field.name)
             if not _alike(ours, theirs):
                 yield encoder.name, 1, f"{field.name} is {_short(ours)}, training rows give {_short(theirs)}"
+
+
+def _encoders(tables: EncodedTables) -> list[ColumnEncoder | ContextEncoder]:
+    return [*(encoder for _, encoder in tables.encoders.encoders), *tables.encoders.context]
 
 
 def _other_columns(stored: EncodedTables, anew: EncodedTables) -> Iterator[tuple[str, int, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,7 +27,7 @@ _PAIRS = (("train", "val"), ("train", "test"), ("val", "test"))
 _LATEST = np.iinfo(np.int64).max
 _COLUMNS = ("user_idx", "item_idx", "timestamp_ms")
 
-Columns = dict[str, NDArray[np.generic]]
+Columns = dict[str, NDArray[Any]]
 
 
 def future_rows(store: InteractionStore, split: Split, example: Example, *, timezone: str) -> Finding:
@@ -129,7 +130,7 @@ def _count(store: InteractionStore, side: str) -> int:
 def _shares(store: InteractionStore, name: str, timed: dict[str, int], timezone: str) -> str:
     """How many training rows are later than the first, and than the middle one, of the test rows."""
 
-    def times(side: str) -> Iterator[NDArray[np.generic]]:
+    def times(side: str) -> Iterator[NDArray[Any]]:
         return (block[block != NO_TIMESTAMP] for block in store.blocks("timestamp_ms", side))
 
     first, middle = (int(t) for t in at_places(lambda: times("test"), [0, (timed["test"] - 1) // 2]))

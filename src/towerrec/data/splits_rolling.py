@@ -144,8 +144,8 @@ class Rolling:
         Raises:
             ValueError: If the window lies outside the log, or has no rows.
         """
-        bounds = self._windows(times)
-        test, end = bounds[self.window], bounds[self.window + 1]
+        begins, last = self._windows(times)
+        test, end = begins[self.window], [*begins[1:], last][self.window]
         before, upto = times.before(test), times.number if end is None else times.before(end)
         if before == 0 or before == upto:
             first, last = (moment_text(moment, self.timezone) for moment in times.at([0, times.number - 1]))
@@ -164,7 +164,7 @@ class Rolling:
         val = self._val_ms(times, begin, before, test)
         return Moments(self._train_ms(val), val, test, end)
 
-    def _windows(self, times: Times) -> list[int | None]:
+    def _windows(self, times: Times) -> tuple[list[int], int | None]:
         """Where each window begins, and where the last one ends (None: with the log)."""
         if isinstance(self.start, str):
             first = moment_ms(self.start, self.timezone)
@@ -174,10 +174,10 @@ class Rolling:
             (first,) = times.at([place])
         if self.days is not None:
             length = round(self.days * DAY_MS)
-            return [first + number * length for number in range(self.num_windows + 1)]
+            return [first + number * length for number in range(self.num_windows)], first + self.num_windows * length
         rest = times.number - place
         inner = [place + round(rest * number / self.num_windows) for number in range(1, self.num_windows)]
-        return [first, *(times.at([min(at, times.number - 1) for at in inner]) if inner else []), None]
+        return [first, *(times.at([min(at, times.number - 1) for at in inner]) if inner else [])], None
 
     def _val_ms(self, times: Times, begin: int, end: int, test_ms: int) -> int:
         """The first moment of the validation rows, by their share of the sorted rows `begin` to `end`."""

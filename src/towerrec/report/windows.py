@@ -78,7 +78,8 @@ def sentences(found: Windows, figures: pl.DataFrame, metric: str, *, num_resampl
         verdict = "is worth" if gain.low > 0 else "costs" if gain.high < 0 else "makes no difference that shows:"
         said.append(f"Retraining before each later window {verdict} {title} {gain.mean:+.4f} a user ({gain.words}).")
     means = figures.filter(pl.col("judged_on") != MEAN, pl.col("metric") == metric, pl.col("system") == RETRAINED)
-    low, high = means["mean"].min(), means["mean"].max()
+    each = means["mean"].to_list()
+    low, high = min(each), max(each)
     said.append(f"From window to window the retrained model's {title} lies between {low:.4f} and {high:.4f}.")
     said.append(f"The last column, {MEAN}: over users, of each user's mean over the windows that judged him.")
     if found.missing:
