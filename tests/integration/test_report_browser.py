@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser as started_browser
 from report_parts import EVIL, whole_report
 
 from towerrec.report.html import page
 
-BROWSER = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed: apt-get install chromium"),
-]
+pytestmark = pytest.mark.slow
 
 # Contrast of every text with the colour behind it (WCAG 2.2), computed from what the browser drew.
 CONTRASTS = """() => {
@@ -58,11 +51,8 @@ OUTSIDE = """() => [...document.querySelectorAll("svg[role=img] text")].filter(e
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install -e '.[dev]'")
-    with driver.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+    with started_browser() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

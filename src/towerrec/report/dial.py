@@ -115,7 +115,7 @@ def curve_section(curve: Curve) -> str:
     at = f"NDCG@{curve.k}"
     chart = spots_chart(
         [Spot(f"{p.weight:g}", p.coverage, p.mean(f"ndcg@{curve.k}")) for p in curve.points],
-        title=f"{at} against coverage by the weight of the dial",
+        title=f"{at} against coverage@{curve.k}",
         across=f"coverage@{curve.k}",
         up=at,
         joined=True,
