@@ -132,8 +132,8 @@ def summarise_groups(
         metrics = common_figures(tables)
         values_SUM = stacked(tables, metrics, users="all").transpose(1, 0, 2)
         mean_UM = _mean_over_runs(values_SUM)
-        metrics = [m for m, nobody in zip(metrics, np.isnan(mean_UM).all(axis=0), strict=True) if not nobody]
-        kept_M = ~np.isnan(mean_UM).all(axis=0)
+        kept_M = (~np.isnan(mean_UM)).sum(0) > 0
+        metrics = [metric for metric, kept in zip(metrics, kept_M, strict=True) if kept]
         values_SUM, mean_UM = values_SUM[..., kept_M], mean_UM[:, kept_M]
         low, high = ends_of(resampled_means(mean_UM, num_resamples=num_resamples, seed=seed))
         columns: dict[str, Any] = {"mean": np.nanmean(mean_UM, axis=0), "low": low, "high": high}

@@ -133,13 +133,13 @@ def paired_table(
     names = list(tables)
     asked = common_figures(list(tables.values())) if metrics is None else list(metrics)
     values_USM = stacked(list(tables.values()), asked)
-    lacking_UM = np.isnan(values_USM).any(axis=1)
-    nobody = [name for name, lacking in zip(asked, lacking_UM.all(axis=0), strict=True) if lacking]
-    if nobody and metrics is not None:
-        raise ValueError(f"no user has {nobody[0]} in all systems: leave that figure out")
-    metrics = [name for name in asked if name not in nobody]
-    values_USM, lacking_UM = (part[..., ~lacking_UM.all(axis=0)] for part in (values_USM, lacking_UM))
-    values_USM = np.where(lacking_UM[:, None], np.nan, values_USM)
+    lacking_UM = np.isnan(values_USM).max(axis=1)
+    nobody_M = lacking_UM.min(axis=0)
+    if metrics is not None and nobody_M.any():
+        raise ValueError(f"no user has {asked[int(nobody_M.argmax())]} in all systems: leave that figure out")
+    metrics = [name for name, nobody in zip(asked, nobody_M, strict=True) if not nobody]
+    lacking_UM = lacking_UM[:, ~nobody_M]
+    values_USM = np.where(lacking_UM[:, None], np.nan, values_USM[..., ~nobody_M])
     users_M = (~lacking_UM).sum(0)
     at = [(names.index(first), names.index(second)) for first, second in pairs]
     p_PM = sign_flip_p_values(values_USM, at, num_flips=num_resamples, seed=seed)
