@@ -192,6 +192,14 @@ def test_a_watched_loss_decides_where_all_minimise_the_same_one(tmp_path: Path):
     assert found.notes[1].startswith("Ordered by NDCG@20: ")
 
 
+def test_a_watched_figure_that_was_not_judged_gives_way_to_the_nearest_and_that_is_said(tmp_path: Path):
+    for number in (0, 1):
+        job(tmp_path, number, f"a={number}", val=users(0.5 + 0.1 * number), monitor="val/ndcg@7", monitored=0.9)
+    found = read(tmp_path)
+    assert column(found, "figure") == ["ndcg@20"] * 2
+    assert found.notes[1] == "Ordered by NDCG@20: the watched ndcg@7 is not among the judged figures (eval.ks)."
+
+
 def test_figures_by_different_rules_are_called_not_comparable(tmp_path: Path):
     for number, candidates in enumerate(("observed", "catalogue")):
         place = job(tmp_path, number, f"eval.candidates={candidates}", val=users(0.3))
