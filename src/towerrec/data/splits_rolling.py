@@ -144,8 +144,8 @@ class Rolling:
         Raises:
             ValueError: If the window lies outside the log, or has no rows.
         """
-        begins, last = self._windows(times)
-        test, end = begins[self.window], [*begins[1:], last][self.window]
+        begins, after = self._windows(times)
+        test, end = begins[self.window], [*begins[1:], after][self.window]
         before, upto = times.before(test), times.number if end is None else times.before(end)
         if before == 0 or before == upto:
             first, last = (moment_text(moment, self.timezone) for moment in times.at([0, times.number - 1]))
