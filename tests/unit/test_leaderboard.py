@@ -189,7 +189,7 @@ def test_a_watched_loss_decides_where_all_minimise_the_same_one(tmp_path: Path):
     found = read(tmp_path)
     assert column(found, "setting") == ["a=1", "a=2", "loss=mse"]
     assert column(found, "figure") == ["ndcg@20"] * 3
-    assert found.notes[1].startswith("Ordered by NDCG@20: ")
+    assert found.notes[1] == "Ordered by NDCG@20: the jobs minimised different losses."
 
 
 def test_a_watched_figure_that_was_not_judged_gives_way_to_the_nearest_and_that_is_said(tmp_path: Path):

@@ -119,11 +119,8 @@ def deciding(jobs: Sequence[Job]) -> Deciding | None:
     instead = _main(common)
     if instead is None:
         return None
-    why = (
-        "the jobs watched different figures in training"
-        if name is None
-        else f"the watched {name} is not among the judged figures (eval.ks)"
-    )
+    reasons = {None: "the jobs watched different figures in training", LOSS: "the jobs minimised different losses"}
+    why = reasons.get(name, f"the watched {name} is not among the judged figures (eval.ks)")
     return Deciding(instead, _is_lower(instead), note=f"Ordered by {definition(instead).title}: {why}.")
 
 
