@@ -106,7 +106,7 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     monitor, mode = watched(cfg.callbacks, loss)
     pruner = pruning(directory, monitor=monitor, mode=mode, decides=distributed.rank() == 0) if validated else None
     ours = [throughput, CurvesFile(directory / CURVES), *([pruner] if pruner else [])]
-    callbacks = [*ours, *_callbacks(cfg.callbacks, loss, validated=validated)]
+    callbacks = [*ours, *_callbacks(cfg.callbacks, loss, validated=validated, logged=bool(cfg.logger))]
     trainer = _trainer(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
     results.begin(trainer.loggers, RunDirectory(directory), prepared.report, module.hparams["settings"])
@@ -295,11 +295,12 @@ def _lightnings_words() -> Iterator[None]:
         raise ValueError(f"callbacks.early_stopping or loss.monitor: {error}") from error
 
 
-def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool) -> list[Callback]:
+def _callbacks(nodes: Mapping[str, Any], loss: Loss, *, validated: bool, logged: bool) -> list[Callback]:
     """The configured callbacks, watching what the loss is judged by; without validation nothing can be watched."""
     built: list[Callback] = []
     for name, node in nodes.items():
-        if node is None:
+        # Lightning refuses to watch learning rates where nothing is logged.
+        if node is None or (node["_target_"].endswith("LearningRateMonitor") and not logged):
             continue
         keywords = dict(node)
         if "monitor" in keywords:

@@ -378,3 +378,12 @@ def test_two_judgements_are_compared_user_by_user(workplace: Workplace, demo_run
     trained = json.loads((demo_run.directory / "evaluation" / "metrics.json").read_text())["ndcg@20"]["mean"]
     chance = json.loads((tmp_path / "random" / "metrics.json").read_text())["ndcg@20"]["mean"]
     assert gap["mean"] == pytest.approx(trained - chance, abs=1e-6)
+
+
+@pytest.mark.parametrize("logger", ["none", "csv"])
+def test_a_run_without_tensorboard_leaves_its_curves_all_the_same(workplace: Workplace, logger: str):
+    outcome = workplace.train(f"logger={logger}", "trainer.max_epochs=1", "eval.baselines=[]")
+    assert outcome.code == 0, outcome.err
+    directory = Path(outcome.last_line.removeprefix("run directory: "))
+    assert json.loads((directory / "curves.json").read_text())["epoch"] == [1]
+    assert not (directory / "tensorboard").exists()
