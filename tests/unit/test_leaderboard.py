@@ -165,7 +165,16 @@ def test_what_is_clearly_behind_is_told_from_what_could_be_chance(tmp_path: Path
     told = next(note for note in found.notes if "told apart" in note)
     assert told.startswith("1 setting of 2 cannot be told apart from the best")
     assert told.endswith("of them, lr=2 trained fastest (5 s beside 30 s).")
-    assert any(note.startswith("Selection flatters: the best of 3 settings") for note in found.notes)
+    assert any("the best of 3 settings" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("noise", "said"), [(0.1, "Selection flatters: the best of 6 "), (0.0, "flatters by nothing")])
+def test_the_flattery_of_the_choice_is_said_where_there_is_some(tmp_path: Path, noise: float, said: str):
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        mean = 0.5 if noise or number == 0 else 0.3  # without noise the first is the best of all users
+        job(tmp_path, number, f"lr={number}", val=(mean + rng.normal(0, noise, USERS)).tolist())
+    assert any(said in note for note in read(tmp_path).notes)
 
 
 def test_equal_figures_share_a_place_and_missing_ones_have_none(tmp_path: Path):

@@ -120,11 +120,17 @@ def _told_apart(table: pl.DataFrame, correction: str) -> str:
 
 def _flattery(found: Optimism) -> str:
     share = found.chosen_share.get(found.chosen, 0.0)
+    elsewhere = f"{found.corrected:.4f} ({found.low:.4f} to {found.high:.4f})"
+    sure = f"other users would have chosen it {share:.0%} of the time"
+    if found.optimism <= 0:
+        return (
+            f"Choosing the best of {found.settings} settings flatters by nothing that the {found.users} users of "
+            f"validation show: chosen and judged by different users it has about {elsewhere}; {sure}."
+        )
     return (
-        f"Selection flatters: the best of {found.settings} settings was chosen by the users whose figure it shows. "
-        f"Chosen and judged by different users it would have about {found.corrected:.4f} ({found.low:.4f} to "
-        f"{found.high:.4f}) instead of {found.observed:.4f}; other users would have chosen it {share:.0%} of the time. "
-        "Its test figure is free of that."
+        f"Selection flatters: the best of {found.settings} settings was chosen by the {found.users} users whose figure "
+        f"it shows. Chosen and judged by different users it would have about {elsewhere} instead of "
+        f"{found.observed:.4f}; {sure}. Its test figure is free of that."
     )
 
 
