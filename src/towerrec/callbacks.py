@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback, ProgressBar, TQDMProgressBar
 from torch import Tensor
 
-from towerrec.progress import shown
 from towerrec.cost import peak_memory_bytes
+from towerrec.progress import shown
 from towerrec.schema import Batch
 
 
