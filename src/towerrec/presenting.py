@@ -45,33 +45,21 @@ def present(
     seed: int,
     run: RunDirectory | None = None,
 ) -> None:
-    """Say on the terminal what was found and, where there is a directory, write `report.html`."""
-    sentences = interpret(
-        found.systems,
-        num_candidates=found.protocol.num_candidates,
-        paired=found.paired,
-        dropped=found.protocol.dropped,
-        # A probability that never errs by much in the mean is no better for it: 0 for every row does that too.
-        values={n: v for n, v in found.values.items() if n != "mae"} if prepared.binary else found.values,
-        constant_values=found.baseline_values,
-    )
-    if found.beyond is not None:
-        sentences += interpret_lists(found.systems, found.beyond)
-    if found.slices is not None:
-        sentences += interpret_slices(found.slices, found.judged.name)
+    """Show the figures on the terminal and, where there is a directory, what they mean there and in `report.html`."""
     rules = found.protocol
     log.info(f"\n{rules.on}: {len(rules.users):,} users, candidates {rules.candidates}, relevant {rules.positive}")
     log.info(comparison(found.systems))
     if found.values:
         log.info(_values_text(found))
-    log.info(meanings([*default_metrics(found.judged), *found.values]))
-    if found.curve is not None:
-        log.info(f"\n{curve_text(found.curve)}")
-        sentences = [*sentences, curve_sentence(found.curve, num_resamples=config.num_resamples, seed=seed)]
-    for sentence in [*sentences, *(f"Left out: {reason}." for reason in found.left_out)]:
-        log.info(f"- {sentence}")
     if directory is None:
         return
+    log.info(meanings([*default_metrics(found.judged), *found.values]))
+    sentences = _sentences(found, binary=prepared.binary)
+    if found.curve is not None:
+        log.info(f"\n{curve_text(found.curve)}")
+        sentences.append(curve_sentence(found.curve, num_resamples=config.num_resamples, seed=seed))
+    for sentence in [*sentences, *(f"Left out: {reason}." for reason in found.left_out)]:
+        log.info(f"- {sentence}")
     report = Report(
         title=f"{found.judged.name} on {prepared.data_name}",
         systems=found.systems,
@@ -93,6 +81,24 @@ def present(
     )
     with whole_file(directory / "report.html") as path:
         path.write_text(page(report), encoding="utf-8")
+
+
+def _sentences(found: Evaluation, *, binary: bool) -> list[str]:
+    """What the figures say, of labels that are 0 or 1 or of values."""
+    sentences = interpret(
+        found.systems,
+        num_candidates=found.protocol.num_candidates,
+        paired=found.paired,
+        dropped=found.protocol.dropped,
+        # A probability that never errs by much in the mean is no better for it: 0 for every row does that too.
+        values={n: v for n, v in found.values.items() if n != "mae"} if binary else found.values,
+        constant_values=found.baseline_values,
+    )
+    if found.beyond is not None:
+        sentences += interpret_lists(found.systems, found.beyond)
+    if found.slices is not None:
+        sentences += interpret_slices(found.slices, found.judged.name)
+    return sentences
 
 
 def courses(run: RunDirectory | None, facts: Mapping[str, Any]) -> list[Course]:
