@@ -12,7 +12,7 @@ from towerrec.metrics.definitions import definition
 from towerrec.report.cast import Cast
 from towerrec.report.dial import Curve, curve_section
 from towerrec.report.judge import Judged, Summary
-from towerrec.report.page import Section, bullets, page_of
+from towerrec.report.page import Section, bullets, folded, page_of
 from towerrec.report.paired import difference
 from towerrec.report.sections.background import audit_section, data_section, deck, rules_section, run_section
 from towerrec.report.sections.figures import figures_section, predicted_section
@@ -26,6 +26,9 @@ from towerrec.report.sections.plots import (
     training_section,
 )
 from towerrec.report.sections.slices import slices_sections
+
+SENTENCES_SHOWN = 8
+"""Sentences that are not folded away."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def page(report: Report) -> str:
     """The whole page as text."""
     cast = Cast(report.systems)
     sections: list[Section | None] = [
-        Section("What the figures say", bullets(report.sentences)),
+        Section("What the figures say", _sentences(report.sentences)),
         figures_section(cast, report.paired),
         cuts_section(cast),
         popularity_section(cast, report.references),
@@ -101,6 +104,12 @@ def page(report: Report) -> str:
     sections.append(run_section(report.facts))
     shown = [section for section in sections if section is not None]
     return page_of(report.title, shown, lead=headline(cast, report.paired), deck=deck(report.rules, report.data))
+
+
+def _sentences(sentences: Sequence[str]) -> str:
+    """The first say who is better and whether that is taste, chance or popularity; the others on demand."""
+    first, others = sentences[:SENTENCES_SHOWN], sentences[SENTENCES_SHOWN:]
+    return bullets(first) + (folded(f"{len(others)} more", bullets(others)) if others else "")
 
 
 def headline(cast: Cast, paired: pl.DataFrame | None) -> str:
