@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
@@ -168,8 +169,11 @@ class Together(Callback):
         if config.hydra.mode == RunMode.MULTIRUN and not _side_by_side(config):
             # Lightning starts further processes by these words: they are to run this job, not the sweep.
             sys.argv[1:] = config.hydra.overrides.task
-            with read_write(config.hydra):
-                config.hydra.run.dir = config.hydra.runtime.output_dir
+            # Lightning reads Hydra's own copy of the config; this one is what the job sees.
+            for known in (config, HydraConfig.instance().cfg):
+                assert known is not None
+                with read_write(known.hydra):
+                    known.hydra.run.dir = config.hydra.runtime.output_dir
         if distributed.rank() == 0:
             return
         warnings.simplefilter("ignore")

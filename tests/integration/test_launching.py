@@ -229,6 +229,8 @@ def test_jobs_of_a_sweep_start_processes_of_their_own(place: Place):
         facts = json.loads((place.root / "sweep" / number / "run.json").read_text())
         assert facts["devices"] == 2 and facts["seed"] == int(number)
     assert done.stdout.count("leaderboard: ") == 1
+    # What the second process of a job says lies in the job's directory too.
+    assert not list(place.root.rglob("train/*/*.log")) and not (place.root / "logs" / "train").exists()
 
 
 @pytest.mark.slow
