@@ -15,7 +15,7 @@ from towerrec import cost, sweep_jobs, sweeping
 from towerrec.report import jobs, leaderboard
 from towerrec.report.board import COLUMNS, Board, board, places_of
 from towerrec.report.board_text import markdown, terminal
-from towerrec.report.standings import Estimate
+from towerrec.report.standings import Estimate, readable
 
 USERS = 40
 
@@ -93,6 +93,33 @@ def test_less_is_better_where_an_error_decides(tmp_path: Path):
     assert found.table.select("validation_low", "validation_high").row(0) == pytest.approx((1.1, 1.4))
     assert column(found, "p_value") == [None, None]
     assert any("not kept per user" in note for note in found.notes)
+    for number, error in ((0, 1.4), (1, 1.1)):
+        path = tmp_path / str(number) / "validation" / "per_user.parquet"
+        pl.read_parquet(path).with_columns(user_rmse=error + pl.col("user_id") / 1000).write_parquet(path)
+    found = read(tmp_path)
+    assert column(found, "behind") == [None, pytest.approx(0.3)]
+    assert column(found, "clearly_behind") == [None, True]
+    assert any("is one of all rows" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("optimizer.lr=0.0027418263540982 seed=12345", "optimizer.lr=0.002742 seed=12345"),
+        ("optimizer.lr=0.003 eval.ks=[10,20]", "optimizer.lr=0.003 eval.ks=[10,20]"),
+        ("a=[1.23456789e-05,2.0] data.root=/v/1.234567", "a=[1.235e-05,2.0] data.root=/v/1.234567"),
+    ],
+)
+def test_long_numbers_are_shortened_where_people_read_them(words: str, shown: str):
+    assert readable(words) == shown
+
+
+def test_commands_keep_every_digit(tmp_path: Path):
+    for number, rate in enumerate(("0.0027418263540982", "0.0312345678901234")):
+        job(tmp_path, number, f"optimizer.lr={rate}", val=users(0.3))
+    text = markdown(read(tmp_path))
+    assert "| optimizer.lr=0.002742 |" in text
+    assert "python train.py optimizer.lr=0.0027418263540982 " in text
 
 
 def test_seeds_are_one_row_with_their_spread_and_the_wider_interval_over_runs(tmp_path: Path):

@@ -20,6 +20,7 @@ from towerrec.report.jobs import Job
 from towerrec.report.optimism import Optimism, optimism
 from towerrec.report.paired import LEVEL, paired_table
 from towerrec.report.standings import (
+    OF_USERS,
     Deciding,
     Estimate,
     Setting,
@@ -64,7 +65,8 @@ class Board:
         table: A row per setting, best first: `COLUMNS`.
             `place` counts from 1, equal figures share one; settings without a validation figure have none and stand
             last. `behind` is the best setting's validation figure minus this one's (turned where less is better) with
-            interval and p-values of the paired test, users of both; null where runs keep no figures per user.
+            interval and p-values of the paired test over users; null where runs keep no figures per user. An error of
+            all rows is no mean over users: there it is that of each user's own rows.
         notes: What is to be known before anybody believes the order, in sentences.
     """
 
@@ -185,15 +187,16 @@ def _gaps(
     placed = [setting for setting in ordered if setting.name in found]
     if by is None or len(placed) < 2:
         return {}, ""
-    tables = {setting.name: user_tables(setting, "val", [by.name]) for setting in placed}
+    tested = OF_USERS.get(by.name, by.name)
+    tables = {setting.name: user_tables(setting, "val", [tested]) for setting in placed}
     if not all(tables.values()):
         return {}, NO_USERS
     means = {name: averaged(part) for name, part in tables.items()}
     best, *others = [setting.name for setting in placed]
     try:
         pairs = [(best, other) for other in others]
-        table = paired_table(means, pairs, [by.name], correction=correction, num_resamples=num_resamples, seed=seed)
-        flattery = optimism(means, by.name, num_resamples=num_resamples, seed=seed)
+        table = paired_table(means, pairs, [tested], correction=correction, num_resamples=num_resamples, seed=seed)
+        flattery = optimism(means, tested, num_resamples=num_resamples, seed=seed)
     except ValueError as error:  # judged on different users: there is no pair
         return {}, f"No paired tests: {error}."
     return {row["second"]: _gap(row, lower=by.lower) for row in table.iter_rows(named=True)}, flattery

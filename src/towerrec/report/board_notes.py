@@ -9,9 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from towerrec.metrics.definitions import definition
 from towerrec.report.jobs import FINISHED, Job
 from towerrec.report.optimism import Optimism
-from towerrec.report.standings import Deciding, Setting
+from towerrec.report.standings import OF_USERS, Deciding, Setting, readable
 
 NO_USERS = (
     "No paired tests: the figure that decides is not kept per user, so only the intervals tell settings apart, and "
@@ -66,6 +67,8 @@ def _order(table: pl.DataFrame, by: Deciding | None) -> list[str]:
         return [f"In the order of the jobs: {some}, so nothing can be chosen. Test figures choose nothing."]
     better = "less is better" if by.lower else "more is better"
     said = [f"Ordered by the validation figure {by.title} ({better}). Test figures had no part in the order."]
+    if by.name in OF_USERS and table["p_value"].is_not_null().any():
+        said.append(f"Compared user by user in {definition(OF_USERS[by.name]).title}: {by.title} is one of all rows.")
     if by.note:
         said.append(by.note)
     if table["place"].drop_nulls().is_duplicated().any():
@@ -84,7 +87,7 @@ def _shared(settings: Sequence[Setting]) -> list[str]:
         return []
     first, *others = (setting.overrides for setting in settings)
     shared = [word for word in first if all(word in words for words in others)]
-    return [f"Every job also said {' '.join(shared)}."] if shared else []
+    return [f"Every job also said {readable(' '.join(shared))}."] if shared else []
 
 
 def _rules(finished: Sequence[Job]) -> list[str]:
@@ -114,13 +117,14 @@ def _told_apart(table: pl.DataFrame, correction: str) -> str:
     cheapest = alike.filter(pl.col("seconds").is_not_null()).sort("seconds", maintain_order=True).head(1)
     if cheapest.is_empty() or cheapest["setting"][0] == best["setting"]:
         return f"{start}; the best is also the one of them that trained fastest."
-    name, seconds = cheapest["setting"][0], cheapest["seconds"][0]
+    name, seconds = readable(cheapest["setting"][0]), cheapest["seconds"][0]
     return f"{start}; of them, {name} trained fastest ({seconds:,.0f} s beside {best['seconds']:,.0f} s)."
 
 
 def _flattery(found: Optimism) -> str:
     share = found.chosen_share.get(found.chosen, 0.0)
-    elsewhere = f"{found.corrected:.4f} ({found.low:.4f} to {found.high:.4f})"
+    title = definition(found.metric).title
+    elsewhere = f"{title} {found.corrected:.4f} ({found.low:.4f} to {found.high:.4f})"
     sure = f"other users would have chosen it {share:.0%} of the time"
     if found.optimism <= 0:
         return (
@@ -139,7 +143,7 @@ def _intervals(table: pl.DataFrame) -> list[str]:
         return []
     several = table["test_low_runs"].is_not_null().any() or table["validation_low_runs"].is_not_null().any()
     over = "over users and runs where a setting has several, else over users" if several else "over users"
-    return [f"Intervals hold 95 %, {over} (errors of values: over rows)."]
+    return [f"Intervals hold 95 %, {over}."]
 
 
 def _unfinished(settings: Sequence[Setting]) -> list[str]:

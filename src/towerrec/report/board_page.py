@@ -13,6 +13,7 @@ from towerrec.report.board import Board, interval
 from towerrec.report.board_text import ALIKE, Columns, commands, costs, figures, in_rows, names, title
 from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, page_of
+from towerrec.report.standings import readable
 from towerrec.report.table import Cell, table
 
 MOST = 30
@@ -21,7 +22,7 @@ MOST = 30
 
 def page(board: Board) -> str:
     """The whole page as text."""
-    rows = board.table.to_dicts()
+    rows = [{**row, "setting": readable(row["setting"])} for row in board.table.to_dicts()]
     placed = [row for row in rows if row["place"] is not None]
     lead = f"{_count(rows)}; {placed[0]['setting']} is first by validation." if placed else f"{_count(rows)}; no order."
     sections = [

@@ -9,6 +9,7 @@ import polars as pl
 
 from towerrec.metrics.definitions import definition
 from towerrec.report.board import Board, interval
+from towerrec.report.standings import readable
 from towerrec.report.text import aligned
 
 ALIKE = "≈"
@@ -46,7 +47,7 @@ def in_rows(columns: Columns) -> list[list[str]]:
 def names(table: pl.DataFrame) -> Columns:
     """Place and setting."""
     rows = _rows(table)
-    return {"": [_whole(row["place"]) for row in rows], "setting": [row["setting"] for row in rows]}
+    return {"": [_whole(row["place"]) for row in rows], "setting": [readable(row["setting"]) for row in rows]}
 
 
 def figures(table: pl.DataFrame, *, brief: bool = False) -> Columns:
@@ -110,7 +111,7 @@ def markdown(board: Board) -> str:
     ]
     for row in _rows(board.table):
         if row["why"]:
-            lines.append(f"- {row['setting']}: {row['why']}")
+            lines.append(f"- {readable(row['setting'])}: {row['why']}")
     return "\n".join([*lines, "", "Every run's command:", "", "```bash", *commands(board.table), "```", ""])
 
 
@@ -133,7 +134,7 @@ def terminal(board: Board) -> str:
     named = [f"{p:>2} {s}" for p, s in zip(place, setting, strict=True)]
     lines = aligned([list(row) for row in zip(named, *rest, strict=True)])
     said = [f"- {note}" for note in board.notes]
-    why = [f"- {row['setting']}: {row['why']}" for row in _rows(board.table) if row["why"]]
+    why = [f"- {readable(row['setting'])}: {row['why']}" for row in _rows(board.table) if row["why"]]
     return "\n".join([*lines, *said, *why])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from towerrec.report.per_user import KEYS
 
 PER_USER = {"val": "validation/per_user.parquet", "test": "evaluation/per_user.parquet"}
 """Where a run keeps the figures of every user."""
+
+OF_USERS = {"rmse": "user_rmse", "mae": "user_mae"}
+"""What settings are compared by, user by user, where the figure that decides is one of all rows."""
 
 LOSS = "loss"
 AS_GIVEN = "as given"
@@ -68,8 +72,8 @@ class Estimate:
     """A figure of a setting: the mean over its runs.
 
     Attributes:
-        mean: Over users (or rows) and runs.
-        low, high: 95 % interval over users (or rows).
+        mean: Over users and runs.
+        low, high: 95 % interval over users.
         low_runs, high_runs: The same over users and runs, where there are several.
         sd: Standard deviation of the runs' means.
     """
@@ -98,6 +102,16 @@ def _name(group: Group, *, alone: bool) -> str:
     if alone:
         return " ".join(group.overrides) or AS_GIVEN
     return AS_GIVEN if group.name == group.runs[0].name else group.name
+
+
+def readable(words: str) -> str:
+    """Overrides as people read them: numbers with four significant digits (`optimizer.lr=0.002742`)."""
+
+    def shorter(number: re.Match[str]) -> str:
+        digits = re.sub(r"[eE].*|\D", "", number[0]).lstrip("0")
+        return f"{float(number[0]):.4g}" if len(digits) > 4 else number[0]
+
+    return re.sub(r"(?<=[=,\[])-?\d+\.\d+(?:[eE][-+]?\d+)?(?=$|[,\] ])", shorter, words)
 
 
 def deciding(jobs: Sequence[Job]) -> Deciding | None:
@@ -130,7 +144,7 @@ def estimates(
     """Every figure of every setting that has it, by (setting, figure).
 
     Figures of users are averaged over the runs user by user and resampled; those that only a run's `metrics.json` has
-    (errors of rows, or a run without per-user tables) take its interval.
+    (errors of all rows, or a run without per-user tables) take its interval.
     """
     found = {}
     for setting in settings:
@@ -145,8 +159,8 @@ def estimates(
 def of_summaries(jobs: Sequence[Job], on: str, name: str) -> Estimate | None:
     """A figure from what the runs say of it: means of their means and of the ends of their intervals.
 
-    All runs are judged on the same rows, so averaging them makes the interval over rows no smaller. The variance of the
-    mean of S runs, sd² / S, is added for that over rows and runs.
+    All runs are judged on the same users, so averaging them makes the interval over users no smaller. The variance of
+    the mean of S runs, sd² / S, is added for that over users and runs.
     """
     if name == LOSS:
         values = [float(job.facts["monitored"]) for job in jobs if on == "val" and "monitored" in job.facts]
