@@ -1,6 +1,6 @@
 """From run directories to figures: intervals over users and seeds, and paired tests against what needs no training.
 
-Shape letters: U users (or rows), S seeds.
+Shape letters: U users, R rows, S seeds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ BIAS = "user and item bias"
 RESAMPLES = 10_000
 
 Tables = dict[str, list[pl.DataFrame]]
-"""Per system a table per seed: a row per user (or row), `user_idx` and the figures."""
+"""Per system a table per seed: a row per user, `user_id` and the figures."""
 
 
 def measure(task: Task, place: Path) -> dict[str, Any]:
@@ -83,25 +83,28 @@ def over_folds(parts: Sequence[pl.DataFrame], figures: Sequence[str]) -> pl.Data
     return pl.concat(weighted).group_by("user_id").sum().sort("user_id")
 
 
-def row_figures(predictions: pl.DataFrame) -> pl.DataFrame:
-    """Per judged row what RMSE, MAE and XAUC are means of: squared and absolute error, and the part in the pairs."""
-    rows = predictions.sort("user_id", "item_id")
-    predicted_R, actual_R = (torch.from_numpy(rows[name].to_numpy().copy()) for name in ("predicted", "actual"))
+def value_figures(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Per user what RMSE (squared), MAE and XAUC are means of: squared and absolute errors, and parts in the pairs.
+
+    Rows of a user are alike, so users are drawn and compared, with all their rows: each has the sum over his rows,
+    times users / rows.
+    """
+    predicted_R, actual_R = (torch.from_numpy(predictions[name].to_numpy().copy()) for name in ("predicted", "actual"))
     error_R = (predicted_R.double() - actual_R.double()).numpy()
-    return pl.DataFrame(
-        {
-            "user_idx": np.arange(len(error_R)),
-            "rmse": error_R**2,
-            "mae": np.abs(error_R),
-            "xauc": pair_values(predicted_R, actual_R).numpy(),
-        }
+    parts = {"rmse": error_R**2, "mae": np.abs(error_R), "xauc": pair_values(predicted_R, actual_R).numpy()}
+    users = predictions["user_id"].n_unique()
+    return (
+        pl.DataFrame({"user_id": predictions["user_id"], **parts})
+        .group_by("user_id")
+        .agg(pl.col(*parts).sum() * users / predictions.height)
+        .sort("user_id")
     )
 
 
 def _table(task: Task, place: Path, model: str, seed: int) -> pl.DataFrame:
     runs = [place / run_name(model, seed, part, len(task.parts)) for part in range(len(task.parts))]
     if task.of_rows:
-        return row_figures(pl.read_parquet(runs[0] / "evaluation" / "predictions.parquet"))
+        return value_figures(pl.read_parquet(runs[0] / "evaluation" / "predictions.parquet"))
     return over_folds([pl.read_parquet(run / "evaluation" / "per_user.parquet") for run in runs], task.figures)
 
 
@@ -110,7 +113,7 @@ def _others(task: Task, place: Path) -> Tables:
     judged = [place / "baselines" / str(part) for part in range(len(task.parts))]
     if task.of_rows:
         rows = pl.read_parquet(judged[0] / "predictions.parquet")
-        return {BIAS: [row_figures(rows.with_columns(predicted="bias_predicted"))]}
+        return {BIAS: [value_figures(rows.with_columns(predicted="bias_predicted"))]}
     parts = [pl.read_parquet(directory / "per_user_others.parquet") for directory in judged]
     names = [n for n in parts[0]["system"].unique(maintain_order=True) if all(n in p["system"] for p in parts)]
     return {

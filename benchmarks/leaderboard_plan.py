@@ -69,6 +69,11 @@ FEATURES = (
     "notebook, so its probabilities would never be below a half, and cross-entropy teaches it nothing."
 )
 
+UNSEEN = (
+    "Systems with the very same figures know nothing of what was never seen: all their scores are equal, and the order "
+    "is that of ids."
+)
+
 NO_TIMES = dict.fromkeys(
     ("two_tower_history", "two_tower_transformer"), "reads what a user liked before each row; these rows have no times"
 )
@@ -102,7 +107,7 @@ TASKS = {
             **_defaults("experiment=small_cold_users", "refit=true"),
         },
         NO_TIMES,
-        (FEATURES,),
+        (FEATURES, UNSEEN),
     ),
     "cold_items": Task(
         "Liked, cold videos: a fifth of the videos unseen, mean of five folds",
@@ -112,7 +117,7 @@ TASKS = {
             **_defaults("experiment=small_cold_items", "refit=true", without=("matrix_factorization",)),
         },
         {"matrix_factorization": "knows ids only, and those of the test were never seen", **NO_TIMES},
-        (FEATURES,),
+        (FEATURES, UNSEEN),
         parts=tuple((f"split.test_remainder={j}", f"split.val_remainder={(j + 1) % 5}") for j in range(5)),
         seeds=(0,),
     ),

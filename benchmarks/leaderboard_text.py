@@ -22,10 +22,11 @@ Test figures of five tasks, printed by `python benchmarks/leaderboard.py --show`
   and loss, and for the rest what towerrec ships, so these rows say what a model does untouched, not what it could do.
   Epochs are chosen on validation rows everywhere. Where a model was refitted on training and validation rows
   (`refit=true`), so were the baselines beside it. Tables are in the order of their first test figure; it chose nothing.
-- Intervals hold 95 %: over users, for models with several seeds over users and seeds, for watch ratios over rows.
+- Intervals hold 95 %: over users (of errors: users with all their rows), for models with several seeds over users and
+  seeds.
 - Every model is compared with the baseline that has the best test figure (so chosen in the baseline's favour), and with
   the best single list in hindsight, which reads the test rows: a bound for lists that are the same for everybody. The
-  difference is the model's figure minus the other's, paired by user (or row); p-values are of sign-flip permutation
+  difference is the model's figure minus the other's, paired by user; p-values are of sign-flip permutation
   tests, corrected (Holm) for all comparisons of one figure of a task. Seeds are averaged first.
 - Seconds, rows/s and memory are those of a run on one thread of a machine that others used at the same time.
 """
@@ -106,6 +107,8 @@ def _cost(system: dict[str, Any]) -> list[str]:
 
 def _notes(task: Task, entry: dict[str, Any]) -> list[str]:
     notes = [f"- {remark}" for remark in task.remarks]
+    not_run = [name for name in task.models if name not in entry["systems"]]
+    notes += [f"- Not run: {', '.join(not_run)}."] if not_run else []
     notes += [f"- Left out: {name}: {why}." for name, why in _left_out(entry).items()]
     if HINDSIGHT in entry["systems"]:
         notes.insert(0, "- \\* reads the test rows.")

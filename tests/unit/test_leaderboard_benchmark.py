@@ -42,11 +42,14 @@ def test_the_mean_over_folds_is_the_mean_of_their_means_whoever_was_judged():
     assert measuring.over_folds(folds[:1], ["ndcg@20"]).equals(folds[0])
 
 
-def test_row_figures_average_to_the_errors_and_the_order():
+def test_figures_of_users_average_to_the_errors_and_the_order_of_all_rows():
     torch.manual_seed(0)
     actual, predicted = torch.rand(60), torch.rand(60)
-    table = pl.DataFrame({"user_id": range(60), "item_id": 0, "actual": actual.numpy(), "predicted": predicted.numpy()})
-    found = measuring.row_figures(table.sample(fraction=1.0, shuffle=True, seed=1))
+    user = [number % 7 if number < 50 else 9 for number in range(60)]
+    found = measuring.value_figures(
+        pl.DataFrame({"user_id": user, "actual": actual.numpy(), "predicted": predicted.numpy()})
+    )
+    assert found["user_id"].to_list() == [0, 1, 2, 3, 4, 5, 6, 9]
     means = {name: found[name].mean() for name in ("rmse", "mae", "xauc")}
     assert means["rmse"] ** 0.5 == pytest.approx(float(rmse(predicted, actual)), rel=1e-5)
     assert means["mae"] == pytest.approx(float(mae(predicted, actual)), rel=1e-5)
