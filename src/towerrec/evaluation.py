@@ -69,8 +69,9 @@ class Evaluation:
 
     @property
     def metrics(self) -> Summary:
-        """All figures of the judged system."""
-        return {**self.values, **self.judged.summary}
+        """All figures of the judged system, each with its `definition`."""
+        figures = {**self.values, **self.judged.summary}
+        return {name: {**figure, "definition": definition(name).text} for name, figure in figures.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Figures of the others and the rules, in plain builtins."""
@@ -235,8 +236,7 @@ def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl
     (the same of baselines and bound, named in `system`), `paired.parquet`, `slices.parquet`, `calibration.parquet`,
     `predictions.parquet` and `curve.json`."""
     directory.mkdir(parents=True, exist_ok=True)
-    defined = {name: {**figure, "definition": definition(name).text} for name, figure in evaluation.metrics.items()}
-    write_json(directory / "metrics.json", defined)
+    write_json(directory / "metrics.json", evaluation.metrics)
     write_json(directory / "comparison.json", evaluation.to_dict())
     write_per_user(directory, evaluation.judged)
     others = [s.per_user.select(pl.lit(s.name).alias("system"), pl.all()) for s in evaluation.systems[1:]]
