@@ -126,8 +126,8 @@ def evaluate(cfg: EvaluateConfig) -> None:
     else:
         on, device = cfg.eval.split, torch_device(cfg.device)
         trained, seen = later.load_over(run, prepared, checkpoint=cfg.checkpoint, device=device, on=on)
+        known = judging.log_of_run(prepared, run.facts(), on=on)
         facts = {**run.facts(), "audit": auditing.audited(data, cfg.audit, seen)}
-        known = judging.log_of_run(prepared, facts, on=on)
         judging.judge_run(
             cfg.eval, trained, known, written, on=on, seed=cfg.seed, facts=facts, prior=cfg.prior, peers=peers
         )
