@@ -58,15 +58,15 @@ def _defaults(*base: str, without: tuple[str, ...] = ()) -> dict[str, Model]:
     models = {
         "matrix_factorization": Model((*base, "model=matrix_factorization", "features=ids")),
         "two_tower": Model((*base, "model=two_tower")),
-        "two_tower_features": Model((*base, "model=two_tower_features", "loss=mse")),
+        "two_tower_features": Model((*base, "model=two_tower_features", "model.global_bias=false", "loss=mse")),
         "two_tower_dcn": Model((*base, "model=two_tower_dcn")),
     }
     return {name: model for name, model in models.items() if name not in without}
 
 
 FEATURES = (
-    "two_tower_features learns by squared error: it ends in rectified outputs without a bias, as in the Keras "
-    "notebook, so its probabilities would never be below a half, and cross-entropy teaches it nothing."
+    "two_tower_features stands here as in the Keras notebook, with rectified outputs and no bias, so it learns by "
+    "squared error: its probabilities would never be below a half. As shipped it has a bias."
 )
 
 UNSEEN = (

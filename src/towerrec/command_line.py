@@ -171,7 +171,7 @@ class Together(Callback):
             sys.argv[1:] = config.hydra.overrides.task
             # Lightning reads Hydra's own copy of the config; this one is what the job sees.
             for known in (config, HydraConfig.instance().cfg):
-                assert known is not None
+                assert isinstance(known, DictConfig)
                 with read_write(known.hydra):
                     known.hydra.run.dir = config.hydra.runtime.output_dir
         if distributed.rank() == 0:
