@@ -202,7 +202,7 @@ def test_labels_that_teach_nothing_are_refused_before_training():
         {"negatives": Skips()},
         {"negatives": Hard(pool=16)},
     ],
-    ids=str,
+    ids=lambda change: type(next(iter(change.values()))).__name__,
 )
 def test_every_training_option_changes_the_parameters(change: dict[str, Any]):
     plain, changed = module_of(PLANTED), module_of(PLANTED, **change)
