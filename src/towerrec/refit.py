@@ -37,7 +37,8 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
     first = fit(begun, data, directory)
     if first.pruned is not None:
         return first
-    _keep_curves(directory)
+    if first.facts["rank"] == 0:  # of several processes one wrote them
+        _keep_curves(directory)
     epochs = first.best_epochs
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
@@ -70,7 +71,7 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
 
 def _keep_curves(directory: Path) -> None:
     """The second fit writes its own in their place."""
-    if (directory / CURVES).is_file():  # not in processes that write none
+    if (directory / CURVES).is_file():
         (directory / VALIDATED).mkdir(exist_ok=True)
         (directory / CURVES).replace(directory / VALIDATED / CURVES)
 
