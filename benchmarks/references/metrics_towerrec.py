@@ -10,6 +10,7 @@ from torch import Tensor
 
 from towerrec.metrics.functional import hits_of, ranking_metrics
 from towerrec.ragged import UserItems
+from towerrec.report import bootstrap
 from towerrec.report.judge import judge as judged
 from towerrec.report.judge import summarise
 from towerrec.retrieval.search import top_n_by
@@ -33,6 +34,7 @@ def main() -> None:
     def judge() -> Figures:
         lists = top_n_by(scorer, users, num_items=num_items, n=max(KS), exclude=seen)
         if asked.resamples:
+            bootstrap._kept.cache_clear()  # kept for the next system of a judgement: here none
             summary = summarise(judged(lists, relevant, users, KS), num_resamples=asked.resamples)
             return {name: figure["mean"] for name, figure in summary.items()}
         hits_UK = hits_of(lists.items, relevant, users)
