@@ -160,3 +160,24 @@ def test_the_page_is_what_the_benchmark_writes():
     held = board.held(BENCHMARKS / "results" / "leaderboard.json")
     shown = (BENCHMARKS / "LEADERBOARD.md").read_text(encoding="utf-8")
     assert shown == text.page(held), "python benchmarks/leaderboard.py --show"
+
+
+SHOWN = [
+    ("watch_ratio", "best_watch_ratio", "user and item bias", "rmse"),
+    ("warm", "best_warm", "item_rate", "ndcg@20"),
+    ("warm", "best_warm", "best_list_in_hindsight", "ndcg@20"),
+    ("cold_users", "best_cold_users", "most_positive", "ndcg@20"),
+    ("cold_items", "best_cold_items", "most_viewed", "ndcg@20"),
+    ("kuairand_signed", "best_kuairand_signed", "als", "ndcg@20"),
+]
+
+
+@pytest.mark.parametrize(("task", "model", "other", "metric"), SHOWN)
+def test_the_readme_shows_differences_that_the_board_has(task: str, model: str, other: str, metric: str):
+    kept = json.loads((BENCHMARKS / "results" / "leaderboard.json").read_text(encoding="utf-8"))["tasks"][task]
+    (row,) = [r for r in kept["paired"] if (r["first"], r["second"], r["metric"]) == (model, other, metric)]
+    # Over users and seeds where there are several.
+    ends = ("low", "high") if row.get("low_runs") is None else ("low_runs", "high_runs")
+    mean, low, high = (f"{row[key]:+.4f}".replace("0.", ".", 1) for key in ("mean", *ends))
+    readme = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+    assert f"| {mean} ({low} to {high}), p" in readme
