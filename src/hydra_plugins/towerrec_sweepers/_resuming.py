@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from pathlib import Path
@@ -60,8 +61,9 @@ class Resuming(Sweeper):
                 log.info(f"stopped; the same command with hydra.sweep.dir={self.directory} goes on from here")
                 raise
 
+    @abstractmethod
     def _sweep(self, axes: dict[str, Axis]) -> None:
-        raise NotImplementedError
+        """Run the jobs that the axes ask for."""
 
     @property
     def directory(self) -> Path:
