@@ -89,15 +89,21 @@ def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> float | None:
     share = actual_N.mean()
     if not bool((odds_N != odds_N[0]).any()) or not 0 < share < 1:
         return None
-    scale, centre = odds_N.std(), odds_N.mean()
-    x_N2 = torch.stack([torch.ones_like(odds_N), (odds_N - centre) / scale], 1)
-    beta_2 = torch.stack([torch.logit(share), torch.zeros_like(share)])
+    centre, scale = odds_N.mean(), odds_N.std()
+    x_N = (odds_N - centre) / scale
+    level, slope = torch.logit(share), torch.zeros_like(share)
+    # Two unknowns, solved in sums: by matrix products two runs on the same rows once differed in the last digit.
     for _ in range(_NEWTON_STEPS):
-        p_N = torch.sigmoid(x_N2 @ beta_2)
-        weight_N = p_N * (1 - p_N)
-        hessian_22 = (x_N2 * weight_N[:, None]).T @ x_N2
-        step_2 = torch.linalg.lstsq(hessian_22, x_N2.T @ (actual_N - p_N)).solution
-        beta_2 = beta_2 + step_2 * min(1.0, 4.0 / float(step_2.abs().max().clamp(min=1e-12)))
-        if float(step_2.abs().max()) < 1e-10:
-            return float(beta_2[1] / scale)
+        p_N = torch.sigmoid(level + slope * x_N)
+        weight_N, missed_N = p_N * (1 - p_N), actual_N - p_N
+        h00, h01, h11 = weight_N.sum(), (weight_N * x_N).sum(), (weight_N * x_N * x_N).sum()
+        g0, g1 = missed_N.sum(), (missed_N * x_N).sum()
+        determinant = h00 * h11 - h01 * h01
+        if not float(determinant) > 0:
+            return None
+        step_2 = torch.stack([h11 * g0 - h01 * g1, h00 * g1 - h01 * g0]) / determinant
+        longest = float(step_2.abs().max())
+        level, slope = torch.stack([level, slope]) + step_2 * min(1.0, 4.0 / max(longest, 1e-12))
+        if longest < 1e-10:
+            return float(slope / scale)
     return None
