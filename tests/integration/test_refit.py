@@ -101,7 +101,7 @@ def test_a_refit_is_a_training_on_the_united_rows_for_the_epochs_that_validation
 
 
 def test_a_refit_keeps_what_short_fits_on_validation_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("towerrec.training.best_scale", lambda *_, **__: 12.0)
+    monkeypatch.setattr("towerrec.assembling.best_scale", lambda *_, **__: 12.0)
     outcome = train(tmp_path, rows_of(tmp_path), "refit", "refit=true", *FOLDS, *LIKES, "model.scale=null")
     assert outcome.code == 0, outcome.err
     for name in ("validated/best", "best"):
