@@ -34,6 +34,12 @@ MATRIX = "matrix"
 NO_TIMESTAMP = -(2**63)
 """Stands in `timestamp_ms` where a row has no time."""
 
+EARLIEST_MS = -62_135_510_400_000
+"""2 January of year 1: with a day to spare for time zones, the first moment that every calendar has."""
+
+LATEST_MS = 253_402_214_400_000
+"""The last one, 31 December 9999."""
+
 SPLITS = ("train", "val", "test")
 
 Side = Literal["user", "item"]
@@ -117,6 +123,36 @@ class FeatureSchema:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with any feature or size."""
         return fingerprint(self.to_dict())
+
+    def require(self, other: FeatureSchema, *, name: str, other_name: str) -> None:
+        """Refuse another schema than this one.
+
+        Raises:
+            ValueError: Naming what has the one, what has the other, and the first difference.
+        """
+        if self.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"{name} and {other_name} were made with different features ({self.fingerprint} and "
+                f"{other.fingerprint}): {_first_difference(self, other, name, other_name)}; write both with one run"
+            )
+
+
+def _first_difference(one: FeatureSchema, other: FeatureSchema, name: str, other_name: str) -> str:
+    own = {spec.name: spec for spec in one.features}
+    theirs = {spec.name: spec for spec in other.features}
+    for feature in dict.fromkeys([*own, *theirs]):
+        if feature not in theirs or feature not in own:
+            return f"{feature!r} is only in {name if feature in own else other_name}"
+        if own[feature] != theirs[feature]:
+            was, now = asdict(own[feature]), asdict(theirs[feature])
+            key = next(key for key in was if was[key] != now[key])
+            return f"{feature!r} has {key} {was[key]!r} in {name} and {now[key]!r} in {other_name}"
+    if (one.num_users, one.num_items) != (other.num_users, other.num_items):
+        return (
+            f"{one.num_users:,} users and {one.num_items:,} items in {name}, {other.num_users:,} and "
+            f"{other.num_items:,} in {other_name}"
+        )
+    return "the features come in another order"
 
 
 def fingerprint(plain: Any) -> str:

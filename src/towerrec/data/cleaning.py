@@ -15,7 +15,9 @@ from towerrec.data.duplicates import possible_repeats
 from towerrec.data.labels import LABEL_RAW
 from towerrec.schema import (
     DURATION_MS,
+    EARLIEST_MS,
     ITEM_ID,
+    LATEST_MS,
     MATRIX,
     PLAY_DURATION_MS,
     SPLIT,
@@ -23,6 +25,8 @@ from towerrec.schema import (
     USER_ID,
     WATCH_RATIO,
 )
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of
 
 # What an event is made of. `time` and `date` are labels of log partitions: one event may lie under two of them.
 EVENT_FIELDS = (USER_ID, ITEM_ID, TIMESTAMP_MS, PLAY_DURATION_MS, DURATION_MS, WATCH_RATIO, LABEL_RAW)
@@ -41,6 +45,7 @@ class Cleaning:
         exact_duplicates: Rows equal in every field of the event, partition labels (`time`, `date`) aside.
         near_duplicates: Rows of one user, item and timestamp that differ in another field.
         impossible: Rows without a user or item id; negative or infinite watch ratios and durations; zero durations.
+            Times beyond the years 1 to 9999 leave the log in any case: no calendar has them.
         untimed_duplicates: Apply `exact_duplicates` to rows without a timestamp too. Off by default: two equal rows
             of a log without times may well be two events.
         repeated_pairs: `keep` every row of a user and item, or the `mean` of them: one row with averaged watch ratio,
@@ -148,6 +153,8 @@ def impossible_reasons(schema: pl.Schema, rules: Cleaning, required: Sequence[st
                 reasons[f"impossible {name}"] = _impossible(name, schema)
         if DURATION_MS in schema:
             reasons[f"zero {DURATION_MS}"] = pl.col(DURATION_MS) == 0
+    if TIMESTAMP_MS in schema:
+        reasons[f"impossible {TIMESTAMP_MS}"] = ~pl.col(TIMESTAMP_MS).is_between(EARLIEST_MS, LATEST_MS)
     for name in required:
         column = pl.col(name)
         reasons[f"no {name}"] = column.is_null() | ~column.is_finite() if schema[name].is_float() else column.is_null()
@@ -162,8 +169,8 @@ def _impossible(name: str, schema: pl.Schema) -> pl.Expr:
 def _load(interactions: pl.LazyFrame) -> pl.DataFrame:
     try:
         columns = interactions.collect(engine="streaming").get_columns()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"the log cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"the log cannot be read: {reason_of(error)}") from error
     # One chunk each, so that arrays can share their memory.
     return column_by_column(columns, pl.Series.rechunk)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from towerrec.data.declarations import Declaration
 from towerrec.data.vocabulary import Vocabulary
 from towerrec.schema import FIRST, UNKNOWN, FeatureSpec, Side
+from towerrec.wording import reason_of
 
 # Beyond this many deviations a value says nothing more, and could only upset a tower.
 CLIP = 10.0
@@ -131,7 +132,8 @@ def _floats(column: pl.Series, name: str) -> np.ndarray:
         values = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
     except pl.exceptions.PolarsError as error:
         raise ValueError(
-            f"feature {name!r}: column {column.name!r} holds {column.dtype} that cannot be read as numbers: {error}"
+            f"feature {name!r}: column {column.name!r} holds {column.dtype} that cannot be read as numbers: "
+            f"{reason_of(error)}"
         ) from error
     values[~np.isfinite(values)] = np.nan
     return values

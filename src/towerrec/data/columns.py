@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from towerrec.data.sources.scan import load
+from towerrec.wording import shortened
+
 
 def missing_column(name: str, existing: Iterable[str], where: str) -> ValueError:
     """The error for a column that is not there: names it, the place, and the closest existing column.
@@ -16,7 +19,7 @@ def missing_column(name: str, existing: Iterable[str], where: str) -> ValueError
         existing: Columns that are there.
         where: The file or table, as the user knows it.
     """
-    names = list(existing)
+    names = [shortened(column) for column in existing]
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     closest = f": did you mean {near[0]!r}?" if near else "."
     listed = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
@@ -45,11 +48,14 @@ def whole_float_ids(frame: pl.LazyFrame, name: str, schema: Mapping[str, pl.Data
     """Integers where an id column was read as floats because of its gaps (`12.0`).
 
     Raises:
-        ValueError: If a value has decimals, which an id has not.
+        ValueError: If a value has decimals or parts, which an id has not.
     """
+    if schema[name].is_nested():
+        raise ValueError(f"{where}: column {name!r} is used as an id but holds {schema[name]}; name another column")
     if not schema[name].is_float():
         return frame
     column = pl.col(name)
-    if frame.select((column.is_finite() & (column != column.round())).any()).collect().item():
+    decimal = frame.select((column.is_finite() & (column != column.round())).any())
+    if load(decimal, where).item():
         raise ValueError(f"{where}: column {name!r} is used as an id but holds decimal numbers; name another column")
     return frame.with_columns(pl.when(column.is_finite()).then(column).cast(pl.Int64).alias(name))

@@ -6,6 +6,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from towerrec.wording import reason_of
+
 
 def condition(key: str, text: str) -> pl.Expr:
     """The condition as an expression.
@@ -16,7 +18,7 @@ def condition(key: str, text: str) -> pl.Expr:
     try:
         return pl.sql_expr(text)
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{key}={text!r} is not a SQL condition: {error}") from error
+        raise ValueError(f"{key}={text!r} is not a SQL condition: {reason_of(error)}") from error
 
 
 def passing(frame: pl.DataFrame, expression: pl.Expr, *, key: str, text: str) -> NDArray[np.bool_]:
@@ -28,7 +30,7 @@ def passing(frame: pl.DataFrame, expression: pl.Expr, *, key: str, text: str) ->
     try:
         passed = frame.select(expression.alias("passed")).to_series()
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{key}={text!r} cannot be computed: {error}") from error
+        raise ValueError(f"{key}={text!r} cannot be computed: {reason_of(error)}") from error
     if passed.dtype != pl.Boolean:
         raise ValueError(f"{key}={text!r} gives {passed.dtype}, not true or false: write a comparison")
     # A condition without columns ("true") is one value for all rows.

@@ -5,7 +5,7 @@ Shape letters: N rows of a table, L values of a list, P pairs of a row and a val
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +20,8 @@ from towerrec.data.columns import require_columns
 from towerrec.data.declarations import Declaration
 from towerrec.data.vocabulary import Vocabulary
 from towerrec.schema import PAD, UNKNOWN, FeatureSpec
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,12 @@ class Multi(ColumnEncoder):
         vocabulary = Vocabulary.fit(pairs["value"], min_count=declared.min_count)
         longest = _longest(pairs.filter(vocabulary.encode(pairs["value"]) != UNKNOWN))
         return cls(**common, vocabulary=vocabulary, width=min(max(longest, 1), declared.max_length))
+
+    def grown(self, declared: Declaration, train: pl.DataFrame) -> Self:
+        """With the further values of later rows, and as wide as their lists need."""
+        pairs = _exploded(train[self.columns[0]], self.name)
+        vocabulary = self.vocabulary.grown(pairs["value"], min_count=declared.min_count)
+        return replace(self, vocabulary=vocabulary, width=_wider(self.width, pairs, vocabulary, "value", declared))
 
     def specs(self) -> tuple[FeatureSpec, ...]:
         return (self._spec(kind="multi", cardinality=self.vocabulary.cardinality, width=self.width),)
@@ -65,6 +73,12 @@ class Text(ColumnEncoder):
             vocabulary=vocabulary,
             width=min(max(longest, 1), declared.max_length),
         )
+
+    def grown(self, declared: Declaration, train: pl.DataFrame) -> Self:
+        """As `Multi.grown`."""
+        grams = text.ngrams(text.joined(train, self.columns), lengths=self.lengths, buckets=self.buckets)
+        vocabulary = self.vocabulary.grown(grams["bucket"], min_count=declared.min_count)
+        return replace(self, vocabulary=vocabulary, width=_wider(self.width, grams, vocabulary, "bucket", declared))
 
     def specs(self) -> tuple[FeatureSpec, ...]:
         return (self._spec(kind="multi", cardinality=self.vocabulary.cardinality, width=self.width),)
@@ -123,6 +137,12 @@ def padded(row: pl.Series, index: pl.Series, num_rows: int, width: int) -> Tenso
     return torch.from_numpy(table)
 
 
+def _wider(width: int, pairs: pl.DataFrame, vocabulary: Vocabulary, values: str, declared: Declaration) -> int:
+    """The width of lists once they may hold values that came later; never less than it was."""
+    longest = _longest(pairs.filter(vocabulary.encode(pairs[values]) != UNKNOWN))
+    return max(width, min(longest, declared.max_length))
+
+
 def _longest(pairs: pl.DataFrame) -> int:
     return int(pairs.group_by("row").len()["len"].max() or 0)  # type: ignore[arg-type]
 
@@ -176,8 +196,8 @@ def vectors_of_file(declared: Declaration) -> tuple[str, pl.DataFrame]:
         raise ValueError(f"{where}: there is no such file")
     try:
         frame = pl.read_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{where} cannot be read as Parquet: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{where} cannot be read as Parquet: {reason_of(error)}") from error
     id_column = declared.id_column or f"{declared.side}_id"
     require_columns((id_column, declared.column), frame.columns, where)
     if frame[id_column].is_duplicated().any():

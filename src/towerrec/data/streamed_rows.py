@@ -28,6 +28,8 @@ from towerrec.data.cleaning import (
 )
 from towerrec.data.columns import require_columns
 from towerrec.schema import ITEM_ID, USER_ID
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of
 
 PLACE = "__place__"
 """Column that holds the number of a row in the log, counted after what cleaning drops row by row."""
@@ -173,8 +175,8 @@ def first_ids_of_buckets(log: pl.LazyFrame, rows: int) -> pl.Series:
     """The smallest user id of each bucket, ascending; a bucket holds about `rows` rows, and whole users."""
     try:
         users = log.group_by(USER_ID).len().collect(engine="streaming")
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"the log cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"the log cannot be read: {reason_of(error)}") from error
     users = users.drop_nulls().sort(USER_ID)
     before = users["len"].cast(pl.Int64).cum_sum() - users["len"]
     return users[USER_ID].filter((before // rows).diff().fill_null(1) > 0)
@@ -187,13 +189,13 @@ def _slices(log: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
         for at in range(0, num_rows, rows):
             progress.share(at / num_rows)
             yield log.slice(at, rows).collect()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"the log cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"the log cannot be read: {reason_of(error)}") from error
 
 
 def _batches(log: pl.LazyFrame, rows: int) -> Iterator[pl.DataFrame]:
     """The same of text, which can only be read from its beginning; some chunks are read ahead."""
     try:
         yield from (chunk for chunk in log.collect_batches(chunk_size=rows, maintain_order=True) if chunk.height)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"the log cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"the log cannot be read: {reason_of(error)}") from error

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from towerrec.data.store import NO_TIMESTAMP
-from towerrec.schema import FIRST, UNKNOWN
+from towerrec.schema import EARLIEST_MS, FIRST, LATEST_MS, UNKNOWN
 
 NO_DAY = -(2**31)
 """Stands where the day of an item is not known."""
@@ -82,7 +82,7 @@ def _calendar(first: int, last: int, timezone: str) -> LocalTime | None:
 def _read(timestamp_ms: NDArray[np.int64], timezone: str) -> LocalTime:
     """`local_time`, moment by moment."""
     moments = pl.DataFrame({"at": timestamp_ms})
-    timed = pl.when(pl.col("at") != NO_TIMESTAMP).then(pl.col("at")).cast(pl.Datetime("ms"))
+    timed = pl.when(pl.col("at").is_between(EARLIEST_MS, LATEST_MS)).then(pl.col("at")).cast(pl.Datetime("ms"))
     try:
         local = timed.dt.replace_time_zone("UTC").dt.convert_time_zone(timezone)
         parts = moments.select(

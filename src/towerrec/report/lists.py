@@ -15,6 +15,8 @@ from torch import Tensor
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval.candidates import Allowed, are_candidates
 from towerrec.schema import ITEM_ID, USER_ID
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of, shortened
 
 RANK = "rank"
 SCORE = "score"
@@ -118,17 +120,18 @@ def _read(path: Path) -> pl.DataFrame:
                 frame = pl.read_ndjson(path, infer_schema_length=None)
             case other:
                 raise ValueError(f"{path}: ending {other!r} is not known; use .parquet, .csv, .tsv or .jsonl")
-    except PolarsError as error:
-        raise ValueError(f"{path} cannot be read as a list file: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read as a list file: {reason_of(error)}") from error
     missing = [c for c in (USER_ID, ITEM_ID) if c not in frame.columns]
     if not missing and RANK not in frame.columns and SCORE not in frame.columns:
         missing = [RANK]
     for name in missing:
-        near = difflib.get_close_matches(name, frame.columns, n=1, cutoff=0.5)
+        names = [shortened(column) for column in frame.columns]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
             f"{path} has no column {name!r}: {hint}A list file needs user_id, item_id and rank or score; "
-            f"this one has {', '.join(frame.columns)}"
+            f"this one has {', '.join(names[:40])}{', ...' if len(names) > 40 else ''}"
         )
     return frame
 
@@ -141,12 +144,15 @@ def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids
     if frame[order].is_null().any() or frame[order].cast(pl.Float64).is_nan().any():
         raise ValueError(f"{path}: column {order!r} has rows without a value")
     for name, ids, idx in ((USER_ID, user_ids, "user_idx"), (ITEM_ID, item_ids, "item_idx")):
+        if frame[name].dtype.is_nested():
+            raise ValueError(f"{path}: column {name!r} must hold ids, got {frame[name].dtype}")
         known = pl.DataFrame({name: ids, idx: np.arange(len(ids))})
         try:
             frame = frame.with_columns(pl.col(name).cast(ids.dtype))
         except PolarsError as error:
-            reason = str(error).partition("\n")[0]  # without the query plan that Polars adds
-            raise ValueError(f"{path}: the ids in {name!r} are not of the log's type {ids.dtype} ({reason})") from error
+            raise ValueError(
+                f"{path}: the ids in {name!r} are not of the log's type {ids.dtype} ({reason_of(error)})"
+            ) from error
         frame = frame.join(known, on=name, how="left", maintain_order="left")
         strange = frame.filter(pl.col(idx).is_null())[name].unique(maintain_order=True)
         if len(strange):

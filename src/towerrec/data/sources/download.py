@@ -12,6 +12,7 @@ import pooch
 import requests
 
 from towerrec import progress
+from towerrec.wording import shortened
 
 # Small, because what a broken connection had of a chunk is lost.
 CHUNK = 2**14
@@ -110,9 +111,12 @@ class _Resuming:
         if start and not place.startswith(f"bytes {start}-"):
             raise ValueError(f"{url}: asked to go on at byte {start}, the server answers {place!r}; delete {self.part}")
         length = response.headers.get("Content-Length")
-        if length is not None and start + int(length) != self.size:
+        if length is None:
+            return
+        announced = f"{start + int(length):,}" if length.isdecimal() and len(length) < 20 else shortened(length)
+        if announced != f"{self.size:,}":
             raise ValueError(
-                f"{url}: the server announces {start + int(length):,} bytes, expected {self.size:,}: it holds another "
+                f"{url}: the server announces {announced} bytes, expected {self.size:,}: it holds another "
                 "file. Give data.url, data.size and data.md5 of the right one"
             )
 

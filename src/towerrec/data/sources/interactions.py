@@ -21,6 +21,7 @@ from towerrec.data.sources.timestamps import SAMPLE_ROWS, timestamp_ms
 from towerrec.data.splits import TEST, TRAIN, VAL
 from towerrec.data.tables import Tables
 from towerrec.schema import ITEM_ID, SPLIT, TIMESTAMP_MS, USER_ID
+from towerrec.wording import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,9 @@ class Interactions:
             log = pl.concat(logs, how="diagonal_relaxed") if len(logs) > 1 else logs[0]
             log.collect_schema()
         except pl.exceptions.PolarsError as error:
-            raise ValueError(f"the files {list(self.paths.values())} do not fit together: {error}") from error
+            raise ValueError(
+                f"the files {list(self.paths.values())} do not fit together: {reason_of(error)}"
+            ) from error
         read = partial(read_side, null_values=self.null_values, decimal_comma=self.decimal_comma)
         return Tables(
             name=self.name,
@@ -162,7 +165,7 @@ class Interactions:
             frame = frames[0] if len(frames) == 1 else pl.concat(frames, how="vertical_relaxed")
             schema = frame.collect_schema()
         except pl.exceptions.PolarsError as error:
-            raise ValueError(f"the files of data.{word}={path} do not fit together: {error}") from error
+            raise ValueError(f"the files of data.{word}={path} do not fit together: {reason_of(error)}") from error
         for role, name in self.columns.items():
             if name is not None and name not in schema:
                 raise ValueError(f"data.columns.{role}: {missing_column(name, schema.names(), str(path))}")

@@ -12,6 +12,7 @@ from towerrec.data.sources.kuairec_files import LAYOUTS, what_is_there
 from towerrec.data.sources.scan import existing_file, is_empty, load, scan_file
 from towerrec.data.tables import Tables
 from towerrec.schema import DURATION_MS, ITEM_ID, MATRIX, PLAY_DURATION_MS, TIMESTAMP_MS, USER_ID, WATCH_RATIO
+from towerrec.wording import reason_of
 
 LOGS = pl.Enum(["standard", "random"])
 FLAGS = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter")
@@ -122,7 +123,7 @@ def scan_log(path: Path, log: str) -> pl.LazyFrame:
 
 def users_table(path: Path) -> pl.LazyFrame:
     """Users with their raw features."""
-    users = load(scan_file(path), path)
+    users = load(scan_file(path, types={"user_id": pl.Int64}), path)
     require_columns(["user_id"], users.columns, str(path))
     return users.rename({"user_id": USER_ID}).lazy()
 
@@ -142,4 +143,4 @@ def items_table(path: Path) -> pl.LazyFrame:
     try:
         return videos.rename({"video_id": ITEM_ID}).with_columns(made[name] for name in there).drop(there).lazy()
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+        raise ValueError(f"{path} cannot be read: {reason_of(error)}") from error

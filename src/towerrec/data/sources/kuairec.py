@@ -12,7 +12,17 @@ from towerrec.data.sources import kuairec_files as files
 from towerrec.data.sources.kuairec_items import TIMEZONE, items_table, scan_daily
 from towerrec.data.sources.scan import existing_file, is_empty, load, scan_file
 from towerrec.data.tables import Tables
-from towerrec.schema import DURATION_MS, ITEM_ID, MATRIX, PLAY_DURATION_MS, TIMESTAMP_MS, USER_ID, WATCH_RATIO
+from towerrec.schema import (
+    DURATION_MS,
+    EARLIEST_MS,
+    ITEM_ID,
+    LATEST_MS,
+    MATRIX,
+    PLAY_DURATION_MS,
+    TIMESTAMP_MS,
+    USER_ID,
+    WATCH_RATIO,
+)
 
 MATRICES = pl.Enum(["big", "small"])
 LOG_TYPES = {
@@ -105,7 +115,7 @@ class KuaiRec:
         logs = [scan_log(folder / files.MATRIX_FILES[matrix], matrix) for matrix in self.matrices]
         return Tables(
             name=self.name,
-            interactions=pl.concat(logs),
+            interactions=pl.concat(logs, how="diagonal"),
             users=users_table(folder),
             items=items_table(folder),
             timezone=TIMEZONE,
@@ -128,7 +138,7 @@ def scan_log(path: Path, matrix: str) -> pl.LazyFrame:
         pl.col("video_id").alias(ITEM_ID),
         pl.col("play_duration").alias(PLAY_DURATION_MS),
         pl.col("video_duration").alias(DURATION_MS),
-        (pl.col("timestamp").fill_nan(None) * 1000).round().cast(pl.Int64).alias(TIMESTAMP_MS),
+        _milliseconds(pl.col("timestamp")).alias(TIMESTAMP_MS),
         pl.col("watch_ratio").cast(pl.Float32).alias(WATCH_RATIO),
         pl.lit(matrix, dtype=MATRICES).alias(MATRIX),
         "video_id",
@@ -136,26 +146,35 @@ def scan_log(path: Path, matrix: str) -> pl.LazyFrame:
     )
 
 
+def _milliseconds(seconds: pl.Expr) -> pl.Expr:
+    """Whole ones; what lies beyond every calendar becomes the next moment outside of it, for the cleaning to drop."""
+    return (seconds.fill_nan(None) * 1000).round().clip(EARLIEST_MS - 1, LATEST_MS + 1).cast(pl.Int64)
+
+
 def users_table(folder: Path) -> pl.LazyFrame | None:
     """Users with their raw features and `num_friends`; None where the file is missing."""
     path = folder / files.USER_FEATURES
     if not path.is_file():
         return None
-    users = load(scan_file(path), path)
+    users = load(scan_file(path, types={"user_id": pl.Int64}), path)
     require_columns(["user_id"], users.columns, str(path))
     social = folder / files.SOCIAL
     if social.is_file():
         friends = load(scan_file(social, types={"user_id": pl.Int64, "friend_list": pl.String}), social)
         require_columns(["user_id", "friend_list"], friends.columns, str(social))
-        degree = friends.group_by("user_id").agg(
-            pl.col("friend_list")
-            .str.json_decode(pl.List(pl.Int64))
-            .list.len()
-            .sum()
-            .cast(pl.Int32)
-            .alias("num_friends")
+        degree = (
+            friends.lazy()
+            .group_by("user_id")
+            .agg(
+                pl.col("friend_list")
+                .str.json_decode(pl.List(pl.Int64))
+                .list.len()
+                .sum()
+                .cast(pl.Int32)
+                .alias("num_friends")
+            )
         )
-        users = users.join(degree, on="user_id", how="left", maintain_order="left").with_columns(
+        users = users.join(load(degree, social), on="user_id", how="left", maintain_order="left").with_columns(
             pl.col("num_friends").fill_null(0)
         )
     return users.rename({"user_id": USER_ID}).lazy()

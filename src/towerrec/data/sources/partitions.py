@@ -8,6 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from towerrec.data.sources.scan import PARQUET, SEPARATORS, existing_file
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of
 
 _SPECIAL = "*?["
 # The peak of an in-memory preparation beside what the files hold: measured on logs of 10 to 50 million rows.
@@ -74,5 +76,5 @@ def memory_needed(files: Sequence[Path]) -> int:
 def _num_rows(file: Path) -> int:
     try:
         return int(pl.scan_parquet(file).select(pl.len()).collect().item())
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{file} cannot be read as a table: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{file} cannot be read as a table: {reason_of(error)}") from error

@@ -8,6 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of
+
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
 # Types are guessed from this many rows: enough for any id or count that changes its form late in a file.
@@ -64,8 +67,8 @@ def scan_file(
                 decimal_comma=decimal_comma,
             )
         columns = frame.collect_schema().names()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a table: {error}") from error
+    except (*UNREADABLE, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a table: {reason_of(error)}") from error
     if not columns:
         raise ValueError(f"{path} holds no columns")
     return frame
@@ -80,8 +83,8 @@ def load(frame: pl.LazyFrame, path: Path | str) -> pl.DataFrame:
     """Collect a small table; an error names its file."""
     try:
         return frame.collect()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{path} cannot be read: {reason_of(error)}") from error
 
 
 def is_empty(frame: pl.LazyFrame, path: Path | str) -> bool:

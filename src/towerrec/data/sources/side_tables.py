@@ -9,6 +9,7 @@ import polars as pl
 
 from towerrec.data.columns import missing_column, whole_float_ids
 from towerrec.data.sources.scan import load, parse_lists, scan_file
+from towerrec.wording import reason_of
 
 
 def read_side(
@@ -68,5 +69,5 @@ def _as_id(column: pl.Series, id_type: pl.DataType, path: Path) -> pl.Series:
     except pl.exceptions.PolarsError as error:
         raise ValueError(
             f"{path}: the ids of the log are integers, but column {column.name!r} here holds {column.dtype} that are "
-            f"not: {error}"
+            f"not: {reason_of(error)}"
         ) from error

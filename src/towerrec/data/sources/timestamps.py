@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from towerrec.schema import TIMESTAMP_MS
+from towerrec.schema import EARLIEST_MS, LATEST_MS, TIMESTAMP_MS
 
 UNITS_PER_MS: dict[str, float] = {"s": 0.001, "ms": 1, "us": 1_000, "ns": 1_000_000}
 SAMPLE_ROWS = 1000
@@ -31,11 +31,7 @@ def timestamp_ms(sample: pl.Series, *, timezone: str, unit: str | None, where: s
         if unit is None and _are_days(sample):
             day = column.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d")
             return _local(day.cast(pl.Datetime("ms")), timezone)
-        per_ms = UNITS_PER_MS[unit or _unit_by_size(sample)]
-        number = column.fill_nan(None) if sample.dtype.is_float() else column
-        if per_ms < 1:
-            return (number * round(1 / per_ms)).round().cast(pl.Int64).alias(TIMESTAMP_MS)
-        return (number if per_ms == 1 else number // int(per_ms)).cast(pl.Int64).alias(TIMESTAMP_MS)
+        return _of_numbers(column, UNITS_PER_MS[unit or _unit_by_size(sample)], sample.dtype).alias(TIMESTAMP_MS)
     if isinstance(sample.dtype, pl.Datetime):
         if sample.dtype.time_zone is not None:
             return column.dt.epoch("ms").alias(TIMESTAMP_MS)
@@ -67,25 +63,45 @@ def _from_text(sample: pl.Series, column: pl.Expr, timezone: str, where: str) ->
 
 
 def _local(moment: pl.Expr, timezone: str) -> pl.Expr:
-    # The hour that a clock change skips does not exist: null, like any unknown time.
-    zoned = moment.dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
-    return zoned.dt.epoch("ms").alias(TIMESTAMP_MS)
+    # The hour that a clock change skips does not exist: null, like any unknown time. A moment that no calendar has
+    # stays as it is: Polars has no clock for it, and the cleaning will leave it out.
+    ms = moment.dt.epoch("ms")
+    inside = ms.is_between(EARLIEST_MS, LATEST_MS)
+    zoned = pl.when(inside).then(moment).dt.replace_time_zone(timezone, ambiguous="earliest", non_existent="null")
+    return pl.when(inside).then(zoned.dt.epoch("ms")).otherwise(ms).alias(TIMESTAMP_MS)
+
+
+def _of_numbers(column: pl.Expr, per_ms: float, dtype: pl.DataType) -> pl.Expr:
+    """Numbers as whole milliseconds: infinite ones are unknown, and what lies beyond every calendar becomes the next
+    moment outside of it, which the cleaning leaves out."""
+    if dtype.is_integer():
+        number = column.cast(pl.Int64, strict=False)
+        if per_ms >= 1:
+            return number if per_ms == 1 else number // int(per_ms)
+        factor = round(1 / per_ms)
+        # Within bounds, so that the product does not wrap around.
+        return number.clip(EARLIEST_MS // factor - 1, LATEST_MS // factor + 1) * factor
+    number = column.cast(pl.Float64)
+    number = pl.when(number.is_finite()).then(number)
+    number = number * round(1 / per_ms) if per_ms < 1 else number // int(per_ms)
+    return number.round().clip(EARLIEST_MS - 1, LATEST_MS + 1).cast(pl.Int64)
 
 
 def _are_days(sample: pl.Series) -> bool:
     """Whole numbers that read as yyyymmdd; as seconds they would all lie in the year 1970."""
-    number = sample.drop_nans() if sample.dtype.is_float() else sample
-    whole = number.cast(pl.Int64)
-    if number.len() == 0 or (whole != number).any():
+    number = sample.filter(sample.is_finite()) if sample.dtype.is_float() else sample
+    whole = number.cast(pl.Int64, strict=False)
+    if number.len() == 0 or whole.null_count() or (whole != number).any():
         return False
     month, day = whole // 100 % 100, whole % 100
     return bool((whole.is_between(19700101, 21001231) & month.is_between(1, 12) & day.is_between(1, 31)).all())
 
 
 def _unit_by_size(sample: pl.Series) -> str:
-    numbers = sample.drop_nans() if sample.dtype.is_float() else sample
-    largest = float(numbers.abs().max() or 0)  # type: ignore[arg-type]
+    """By the one in the middle: a few that are damaged say nothing about the others."""
+    numbers = sample.cast(pl.Float64)
+    typical = float(numbers.filter(numbers.is_finite() & (numbers != 0)).abs().median() or 0)  # type: ignore[arg-type]
     for unit, bound in (("s", 1e11), ("ms", 1e14), ("us", 1e17)):
-        if largest < bound:
+        if typical < bound:
             return unit
     return "ns"
