@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import Strategy
 
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.module import RetrievalModule
+from towerrec.stability import Stability
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ def _fit_of(
         **processes,
         strategy=strategy() if callable(strategy) else strategy,
         max_epochs=1,
+        callbacks=[Stability()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

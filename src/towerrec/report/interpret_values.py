@@ -24,13 +24,7 @@ def interpret_values(name: str, values: Summary, baselines: Figures) -> list[str
     """
     sentences = []
     if "rmse" in values and "train mean" in baselines:
-        rmse, constant = values["rmse"]["mean"], baselines["train mean"]["rmse"]
-        explained = 1 - (rmse / constant) ** 2
-        part = percent(explained) if explained > 0 else "none"
-        sentences.append(
-            f"As a prediction, {name} has RMSE {rmse:.4f}; always saying the mean has {constant:.4f}: "
-            f"it explains {part} of the variance."
-        )
+        sentences.append(_beside_the_mean(name, values["rmse"]["mean"], baselines["train mean"]["rmse"]))
     if "rmse" in values and BIAS in baselines:
         sentences.append(_beside_biases(values["rmse"]["mean"], baselines[BIAS]["rmse"]))
     if "mae" in values and baselines:
@@ -44,6 +38,14 @@ def interpret_values(name: str, values: Summary, baselines: Figures) -> list[str
             f"{pairs['mean']:.4f}, {pairs['low']:.4f} to {pairs['high']:.4f}); a coin would put half of them."
         )
     return sentences + _calibration(values)
+
+
+def _beside_the_mean(name: str, rmse: float, constant: float) -> str:
+    said = f"As a prediction, {name} has RMSE {rmse:.4f}; always saying the mean has {constant:.4f}: "
+    if constant == 0:
+        return said + "all values are alike, there is nothing to predict."
+    explained = 1 - (rmse / constant) ** 2
+    return said + f"it explains {percent(explained) if explained > 0 else 'none'} of the variance."
 
 
 def interpret_auc(summary: Summary, num_users: int) -> list[str]:
@@ -84,6 +86,8 @@ def _beside_biases(rmse: float, bias: float) -> str:
 def _beside_the_best(metric: str, values: Summary, baselines: Figures) -> str:
     best, figure = min(((n, c[metric]) for n, c in baselines.items() if metric in c), key=lambda pair: pair[1])
     error = values[metric]["mean"]
+    if figure == 0:
+        return f"{error:.4f} stands beside the {best}, which is always right"
     side = "below" if error < figure else "above"
     return f"{error:.4f} is {abs(1 - error / figure):.1%} {side} that of the {best} ({figure:.4f})"
 
