@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
+from towerrec.checkpoint_io import read_checkpoint
 from towerrec.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from towerrec.nn.ensemble import Model, build_model
 from towerrec.nn.losses import Prediction
 from towerrec.schema import FeatureSchema
 
-_PREFIX = "model."
+_PREFIX, _LOSS = "model.", "loss."
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class CheckpointMeta:
         epoch: Epochs that were finished.
         step: Optimiser steps that were made.
         settings: What the run kept, plain builtins.
+        model: The model's settings, with nothing left open.
+        loss_state: What the loss itself has learnt, by name.
     """
 
     fingerprint: str
@@ -35,6 +38,8 @@ class CheckpointMeta:
     epoch: int
     step: int
     settings: dict[str, Any]
+    model: dict[str, Any] = field(default_factory=dict)
+    loss_state: dict[str, Tensor] = field(default_factory=dict)
 
 
 def find_checkpoint(directory: str | Path, which: str = "best") -> Path:
@@ -62,7 +67,7 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
     Raises:
         ValueError: No such file, not a checkpoint of ours, damaged, or made for another schema than `expect`.
     """
-    content = _read(Path(path))
+    content = read(Path(path))
     ours = content[CHECKPOINT_KEY]
     if ours["version"] != CHECKPOINT_VERSION:
         raise ValueError(f"{path}: checkpoint version {ours['version']}, this towerrec reads {CHECKPOINT_VERSION}")
@@ -79,13 +84,15 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
         epoch=int(content["epoch"]),
         step=int(content["global_step"]),
         settings=ours["settings"],
+        model=ours["model"],
+        loss_state={k.removeprefix(_LOSS): v for k, v in content["state_dict"].items() if k.startswith(_LOSS)},
     )
     return model.eval(), meta
 
 
 def num_epochs(path: str | Path) -> int:
     """Epochs that a checkpoint has seen, one that was going on included."""
-    return int(_read(Path(path))["epoch"]) + 1
+    return int(read(Path(path))["epoch"]) + 1
 
 
 def _prediction(ours: dict[str, Any]) -> Prediction | None:
@@ -94,17 +101,14 @@ def _prediction(ours: dict[str, Any]) -> Prediction | None:
     return None if ours["prediction"] is None else Prediction(**ours["prediction"])
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"there is no checkpoint {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a damaged file breaks the reader in many ways, and all of them mean the same
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint, it is damaged or another file: {reason}") from error
-    if not isinstance(content, dict) or CHECKPOINT_KEY not in content:
+def read(path: Path) -> dict[str, Any]:
+    """All that a checkpoint holds.
+
+    Raises:
+        ValueError: No such file, not a checkpoint of ours, or damaged.
+    """
+    content = read_checkpoint(path)
+    if CHECKPOINT_KEY not in content:
         raise ValueError(f"{path} is not a checkpoint of towerrec: give one that train.py wrote")
     return content
 

@@ -56,7 +56,9 @@ def split_node(split: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, A
     return {"_target_": f"{Given.__module__}.{Given.__name__}", **given}
 
 
-def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | None) -> dict[str, Any]:
+def loss_node(
+    loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | None, like: str | None = None
+) -> dict[str, Any]:
     """The loss that `loss=auto` stands for.
 
     Labels that are no classes are predicted by their squared error. Likes and dislikes are predicted by binary
@@ -68,9 +70,12 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | 
         loss: The config group.
         prepared: The log.
         candidates: What lists are chosen from; None: what the split says.
+        like: Name of the loss that `auto` stood for where the model was first trained: it stands for that again.
     """
     if loss.get("name") != AUTO:
         return dict(loss)
+    if like in ("mse", "bce"):
+        return {"_target_": f"towerrec.nn.losses.{like.upper()}"}
     if not prepared.binary:
         return {"_target_": "towerrec.nn.losses.MSE"}
     num_rows = prepared.store.num_rows("train")
@@ -78,7 +83,8 @@ def loss_node(loss: Mapping[str, Any], prepared: Prepared, *, candidates: str | 
     if share == 1.0:
         return {"_target_": "towerrec.nn.losses.Multinomial"}
     density = num_rows / (prepared.schema.num_users * prepared.schema.num_items)
-    if (candidates or prepared.candidates) == "observed" or density > _DENSE:
+    shown = (candidates or prepared.candidates) == "observed" or density > _DENSE
+    if like is None and shown:
         return {"_target_": "towerrec.nn.losses.BCE"}
     return {"_target_": "towerrec.nn.losses.Multinomial", "shown_weight": min(0.5 * share / (1.0 - share), 1.0)}
 

@@ -28,7 +28,7 @@ from towerrec.nn.profile import UserProfiles
 from towerrec.optim import OptimizerSettings, Schedule
 from towerrec.ragged import UserItems
 from towerrec.retrieval.search import Allowed, top_n
-from towerrec.schema import Batch, FeatureSchema, FeatureTable
+from towerrec.schema import FIRST, Batch, FeatureSchema, FeatureTable
 
 CHECKPOINT_KEY = "towerrec"
 CHECKPOINT_VERSION = 1
@@ -103,6 +103,9 @@ class RetrievalModule(L.LightningModule):
             one.
         settings: Plain builtins that are logged as hyper-parameters and kept in the checkpoint.
         micro_batch: Rows that pass a tower at once, see `TableEncoder`; None: the whole batch.
+
+    `known_items` is the cardinality of the item ids whose biases were learnt before, where a run goes on from another
+    one; None where nothing was.
     """
 
     def __init__(
@@ -133,6 +136,7 @@ class RetrievalModule(L.LightningModule):
         self.ranking = RankingMetrics(self.ks, self.model.schema.num_items)
         self.errors, self.raw_errors = ErrorMetrics(), ErrorMetrics()
         self.row_loss = MeanMetric()
+        self.known_items: int | None = None
         self._resident: Resident | None = None
         self._scorer: BatchScorer | None = None
         self._teachers: list[BatchScorer] = []
@@ -211,10 +215,10 @@ class RetrievalModule(L.LightningModule):
         start = self.loss.initial_bias(self.resident.labels, negatives_per_row=self.negatives.per_row)
         item_bias_I = self.loss.initial_item_bias(self.resident.item_counts)
         for scorer, member in zip(self._teachers, members_of(self.model), strict=True):
-            if member.global_bias is not None:
+            if member.global_bias is not None and self.known_items is None:
                 torch.nn.init.constant_(member.global_bias, start)
             if item_bias_I is not None:
-                scorer.encoder.start_item_biases(item_bias_I)
+                scorer.encoder.start_item_biases(item_bias_I, first=self.known_items or FIRST)
 
     def on_train_epoch_start(self) -> None:
         # Of every process its own: they draw and drop for different rows.
@@ -365,6 +369,17 @@ class RetrievalModule(L.LightningModule):
         if self.row_loss.update_called:
             figures[f"{stage}/loss"] = self.row_loss.compute()
         self.log_dict(figures)
+
+    # -- within an epoch -----------------------------------------------------------------------------------------
+
+    def running_state(self) -> dict[str, Any]:
+        """What the batches of this epoch have left beside weights and optimiser, in tensors and builtins."""
+        return {"loss_sum": self._loss_sum, "negatives": self.negatives.running_state()}
+
+    def load_running_state(self, state: Mapping[str, Any]) -> None:
+        """Go on within an epoch where `running_state` was asked for; `on_train_epoch_start` comes before."""
+        self._loss_sum = state["loss_sum"].to(self.device)
+        self.negatives.load_running_state(state["negatives"])
 
     # -- checkpoint ----------------------------------------------------------------------------------------------
 

@@ -7,13 +7,12 @@ epochs is all that is taken over (Goodfellow et al., Deep Learning, 2016, sectio
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from towerrec.config import TrainConfig
-from towerrec.curves import CURVES
+from towerrec.continuing import Start
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.run_directory import VALIDATED
 from towerrec.training import Fitted, fit
@@ -21,12 +20,13 @@ from towerrec.training import Fitted, fit
 log = logging.getLogger(__name__)
 
 
-def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
+def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path, *, start: Start | None = None) -> Fitted:
     """Fit with validation, then anew on training and validation rows for as many epochs as its best model had.
 
     The second fit is one with `trainer.max_epochs` set to that number: same seed, same batch size, a schedule of the
     same shape over fewer steps, nothing watched. Its last model becomes `checkpoints/best.ckpt`; the first fit's files
-    lie in folders `validated`. A refit that is interrupted leaves no `run.json`, so nothing takes the run for finished.
+    lie in folders `validated`. With a `start` both begin with its weights. A refit that is interrupted leaves no
+    `run.json`, so nothing takes the run for finished; one that goes on finds in `last.ckpt` that the first fit is over.
 
     Raises:
         ValueError: If there are no validation rows.
@@ -34,21 +34,16 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
     joined = data.joined()
     # What the first fit settles in its config (batch size, scale of the cosine) is settled for the second.
     begun = replace(cfg, callbacks=_aside(cfg.callbacks), logger=_aside(cfg.logger))
-    first = fit(begun, data, directory)
+    first = fit(begun, data, directory, part=VALIDATED, start=start)
     if first.pruned is not None:
         return first
-    if first.facts["rank"] == 0:  # of several processes one wrote them
-        _keep_curves(directory)
     epochs = first.best_epochs
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
     # Lightning would wait for a validation before it writes a checkpoint, and there is none.
     ends["check_val_every_n_epoch"] = 1
-    with warnings.catch_warnings():
-        # The folder of the first fit lies there.
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty.*")
-        settled = replace(begun, callbacks=cfg.callbacks, logger=cfg.logger, trainer=begun.trainer | ends)
-        second = fit(settled, joined, directory)
+    settled = replace(begun, callbacks=cfg.callbacks, logger=cfg.logger, trainer=begun.trainer | ends)
+    second = fit(settled, joined, directory, start=start)
     return Fitted(
         best=second.best,
         best_epochs=second.best_epochs,
@@ -67,13 +62,6 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> F
         },
         loggers=second.loggers,
     )
-
-
-def _keep_curves(directory: Path) -> None:
-    """The second fit writes its own in their place."""
-    if (directory / CURVES).is_file():
-        (directory / VALIDATED).mkdir(exist_ok=True)
-        (directory / CURVES).replace(directory / VALIDATED / CURVES)
 
 
 def _aside(nodes: dict[str, Any]) -> dict[str, Any]:

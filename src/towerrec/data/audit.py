@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from towerrec import progress
 from towerrec.data import audit_inputs, audit_recount, audit_rows
 from towerrec.data.artefacts import read_json
 from towerrec.data.audit_findings import Example, Finding
+from towerrec.data.cache import CHECKED
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.features import FeatureChoice
+from towerrec.data.known import ContinuedStore
 from towerrec.data.labels import Label
+from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared, streams
 from towerrec.data.splits import Split
 from towerrec.data.tables import Source
@@ -37,6 +41,7 @@ def audit(
     label: Label,
     features: Mapping[str, Any],
     cleaning: Cleaning | None = None,
+    past: Past | None = None,
 ) -> list[Finding]:
     """Look for leaks in a prepared log, or read what an equal audit found before.
 
@@ -47,6 +52,7 @@ def audit(
         label: As it was prepared with.
         features: As it was prepared with.
         cleaning: As it was prepared with; None takes every default.
+        past: As it was prepared with.
     """
     place = prepared.directory / KEPT
     key = _key(prepared.directory)
@@ -54,7 +60,9 @@ def audit(
         kept = read_json(place)
         if kept["key"] == key:
             return [Finding(**finding) for finding in kept["findings"]]
-    found = _findings(prepared, source=source, split=split, label=label, features=features, cleaning=cleaning)
+    found = _findings(
+        prepared, source=source, split=split, label=label, features=features, cleaning=cleaning, past=past
+    )
     # A folder that may be read only is audited at each start.
     with contextlib.suppress(OSError):
         write_json(place, {"key": key, "findings": [finding.to_dict() for finding in found]})
@@ -69,8 +77,11 @@ def _findings(
     label: Label,
     features: Mapping[str, Any],
     cleaning: Cleaning | None,
+    past: Past | None,
 ) -> list[Finding]:
+    # The rows of the log itself: what an earlier run adds to its lists was there before all of them.
     store, rules = prepared.store, cleaning or Cleaning()
+    store = replace(store, past=None) if isinstance(store, ContinuedStore) else store
     tables = source.read()
     example = Example(prepared.user_ids, prepared.item_ids, prepared.timezone)
     history = store.history(prepared.positive)
@@ -86,7 +97,9 @@ def _findings(
         audit_inputs.PROFILE: lambda: audit_inputs.held_out_in_profiles(
             store, history, profiles, example, positive=prepared.positive
         ),
-        audit_recount.STATISTICS: lambda: audit_recount.statistics(prepared, tables, choice, on_disk=streams(source)),
+        audit_recount.STATISTICS: lambda: audit_recount.statistics(
+            prepared, tables, choice, on_disk=streams(source), past=past
+        ),
         audit_recount.MOMENTS: lambda: audit_recount.moments(prepared),
         audit_recount.LABEL: lambda: audit_recount.label(prepared, tables, label, cleaning=rules, split=split),
     }
@@ -98,6 +111,6 @@ def _key(directory: Path) -> str:
     stamps = {
         str(path.relative_to(directory)): [path.stat().st_size, path.stat().st_mtime_ns]
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name != KEPT
+        if path.is_file() and path.name not in (KEPT, CHECKED)
     }
     return fingerprint({"version": AUDIT_VERSION, "files": stamps})

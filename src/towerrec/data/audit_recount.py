@@ -24,6 +24,7 @@ from towerrec.data.encode import Log, LogFacts, TrainFacts, encode_tables, first
 from towerrec.data.encoders import ContextEncoder
 from towerrec.data.features import Columns, FeatureChoice, choose
 from towerrec.data.labels import Label
+from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import TRAIN, Split
 from towerrec.data.store import NO_TIMESTAMP, InteractionStore
@@ -37,9 +38,11 @@ _REMEDY = "delete the cached log and prepare it anew; if that does not help, lea
 _TOLERANCE = 1e-5
 
 
-def statistics(prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_disk: bool) -> Finding:
+def statistics(
+    prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_disk: bool, past: Past | None = None
+) -> Finding:
     """Vocabularies, means, deviations, bucket edges and counted features equal those of the training rows alone."""
-    recounted = recount(prepared, tables, choice, on_disk=on_disk)
+    recounted = recount(prepared, tables, choice, on_disk=on_disk, past=past)
     wrong = [*_other_encoders(prepared, recounted), *_other_columns(prepared, recounted)]
     if recounted.as_of_ms != prepared.as_of_ms:
         wrong.append(("as_of_ms", 1, f"{prepared.as_of_ms}, training rows end at {recounted.as_of_ms}"))
@@ -53,8 +56,10 @@ def statistics(prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_
     return passed(STATISTICS, f"{number} features counted anew from the training rows alone are those stored")
 
 
-def recount(prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_disk: bool) -> EncodedTables:
-    """The encoded tables as the training rows alone give them."""
+def recount(
+    prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_disk: bool, past: Past | None = None
+) -> EncodedTables:
+    """The encoded tables as the training rows alone give them (and the run that they grew from)."""
     users, items = collected(tables.users), collected(tables.items)
     store = prepared.store
     has_time = any(bool((block != NO_TIMESTAMP).any()) for block in store.blocks("timestamp_ms"))
@@ -65,7 +70,9 @@ def recount(prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_dis
     else:
         before = first_unseen_day(_log(store, *SPLITS), prepared.timezone)
         daily = days_before(tables.item_daily, before)
-        declared = choose(choice, Columns(users, items, daily, has_time))[0]
+        columns = Columns(users, items, daily, has_time)
+        declared = choose(choice, columns)[0]
+        declared = declared if past is None else past.declared(declared, choice, columns)
         log = _log(store, "train")
         recent = recent_rows(declared, log, positive=prepared.positive, num_items=store.num_items)
         facts = LogFacts(log, positive=prepared.positive, recent=recent)
@@ -78,6 +85,7 @@ def recount(prepared: Prepared, tables: Tables, choice: FeatureChoice, *, on_dis
         user_ids=prepared.user_ids,
         item_ids=prepared.item_ids,
         before=before,
+        past=past,
     )
 
 
@@ -102,6 +110,8 @@ def label(prepared: Prepared, tables: Tables, made: Label, *, cleaning: Cleaning
     stored = prepared.meta.get("label_fitted", {}).get("fitted", {})
     if not stored:
         return nothing(LABEL, f"label={made.name} learns nothing from rows")
+    if "continued" in prepared.meta:
+        return nothing(LABEL, f"label={made.name} is that of the run which training goes on from")
     wanted = wanted_columns(tables.interactions.collect_schema().names(), split=split, label=made)
     items = collected(tables.items) if cleaning.items is not None else None
     frame, _ = clean(tables.interactions, rules=cleaning, columns=wanted, required=made.columns, items=items)

@@ -22,9 +22,11 @@ from towerrec.data.cleaning import Cleaning, clean, column_by_column
 from towerrec.data.columns import missing_column
 from towerrec.data.encode import Log, LogFacts, encode_tables, first_unseen_day, recent_rows, row_context
 from towerrec.data.features import Columns, FeatureChoice, choose
+from towerrec.data.growth import refuse_counted
 from towerrec.data.ids import index_of, known_ids
 from towerrec.data.labels import Label, kept_beside
 from towerrec.data.labels_saved import label_to_dict
+from towerrec.data.past import Past
 from towerrec.data.report import VALUES, describe
 from towerrec.data.sides import write_sides
 from towerrec.data.splits import Split
@@ -45,14 +47,17 @@ def build(
     split: Split,
     label: Label,
     choice: FeatureChoice,
+    past: Past | None = None,
 ) -> tuple[EncodedTables, dict[str, Any]]:
-    """Write the store and return the encoded tables and the data report."""
+    """Write the store and return the encoded tables and the data report; with a `past`, tables that grow from it."""
     clock = Clock(STAGES)
     tables = source.read()
     users, items = collected(tables.users), collected(tables.items)
-    frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items)
+    frame, counts = labelled(tables, cleaning=cleaning, split=split, label=label, items=items, past=past)
     clock.stage("read, clean, split, label")
     user_ids, item_ids = known_ids(USER_ID, frame[USER_ID], users), known_ids(ITEM_ID, frame[ITEM_ID], items)
+    if past is not None:
+        user_ids, item_ids = past.joined_ids(user_ids, item_ids)
     write_sides(store.parent, users=users, items=items, user_ids=user_ids, item_ids=item_ids)
     frame = frame.with_columns(pl.col(TIMESTAMP_MS).fill_null(NO_TIMESTAMP))
     log = to_arrays(frame, user_ids, item_ids)
@@ -74,7 +79,15 @@ def build(
         )
         del frame
         encoded, left_out, recent = _encoded(
-            log, tables, choice, users=users, items=items, user_ids=user_ids, item_ids=item_ids, positive=label.positive
+            log,
+            tables,
+            choice,
+            users=users,
+            items=items,
+            user_ids=user_ids,
+            item_ids=item_ids,
+            positive=label.positive,
+            past=past,
         )
         encoded.meta |= meta_of(tables, label=label, split=split, key=key)
         clock.stage("features")
@@ -107,11 +120,18 @@ def _encoded(
     user_ids: pl.Series,
     item_ids: pl.Series,
     positive: str,
+    past: Past | None,
 ) -> tuple[EncodedTables, dict[str, str], dict[str, NDArray[np.float32]]]:
     """The encoded tables, the features left out, and `recent_rows`."""
     before = first_unseen_day(log, tables.timezone)
     has_time = bool((log.timestamp_ms != NO_TIMESTAMP).any())
-    declared, left_out = choose(choice, Columns(users, items, days_before(tables.item_daily, before), has_time))
+    columns = Columns(users, items, days_before(tables.item_daily, before), has_time)
+    declared, left_out = choose(choice, columns)
+    if past is not None:
+        declared = past.declared(declared, choice, columns)
+        within = past.is_within(log.user_idx, log.item_idx, user_ids, item_ids)
+        if not within:
+            refuse_counted(declared)
     recent = recent_rows(declared, log, positive=positive, num_items=len(item_ids))
     encoded = encode_tables(
         declared,
@@ -122,7 +142,10 @@ def _encoded(
         user_ids=user_ids,
         item_ids=item_ids,
         before=before,
+        past=past,
     )
+    if past is not None:
+        encoded.meta |= past.meta(is_within=within)
     return encoded, left_out, recent
 
 
@@ -142,9 +165,16 @@ def meta_of(tables: Tables, *, label: Label, split: Split, key: str) -> dict[str
 
 
 def labelled(
-    tables: Tables, *, cleaning: Cleaning, split: Split, label: Label, items: pl.DataFrame | None = None
+    tables: Tables,
+    *,
+    cleaning: Cleaning,
+    split: Split,
+    label: Label,
+    items: pl.DataFrame | None = None,
+    past: Past | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning."""
+    """The cleaned rows of a split with their codes and labels, in file order, and the counts of the cleaning; what a
+    label learns is then the past's."""
     wanted = wanted_columns(tables.interactions.collect_schema().names(), split=split, label=label)
     frame, counts = clean(tables.interactions, rules=cleaning, columns=wanted, required=label.columns, items=items)
     codes = split.assign(frame)
@@ -156,7 +186,10 @@ def labelled(
         del frame
         frame = column_by_column(series, lambda column: column.filter(used))
         counts["rows outside the split"] = int((codes == 0).sum())
-    label.fit(frame.lazy().filter(pl.col(SPLIT) == 1).select(label.columns).collect())
+    if past is None:
+        label.fit(frame.lazy().filter(pl.col(SPLIT) == 1).select(label.columns).collect())
+    else:
+        past.restore(label)
     frame = frame.with_columns(label.apply(frame).alias(LABEL))
     check_positives(frame, label.positive)
     kept = [USER_ID, ITEM_ID, TIMESTAMP_MS, SPLIT, LABEL, *(c for c in VALUES if c in frame.columns)]

@@ -19,13 +19,16 @@ from towerrec.data.catalogue import train_history
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.history import UserHistory
 from towerrec.data.labels import Label
+from towerrec.data.learning_rows import Learning, rows_at
 from towerrec.data.loader import BatchLoader, UserLoader
 from towerrec.data.memory import memory_limit
+from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared, prepare
 from towerrec.data.splits import Split
 from towerrec.data.store import InteractionStore, Rows
 from towerrec.data.tables import Source
 from towerrec.data.user_batches import UserBatchLoader
+from towerrec.positive import positive_mask
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +64,8 @@ class RetrievalDataModule(L.LightningDataModule):
         rows: Train on `all` rows, or only on the `positives`.
         positive: Rule of a positive in validation and test; None takes the label's.
         seed: Of the order of training rows.
+        past: An earlier run that the log goes on after, see `prepare.prepare`.
+        learning: Which training rows are learnt from then; None: all.
 
     Raises:
         ValueError: A unit that is none.
@@ -86,6 +91,8 @@ class RetrievalDataModule(L.LightningDataModule):
         rows: str = "all",
         positive: str | None = None,
         seed: int = 0,
+        past: Past | None = None,
+        learning: Learning | None = None,
     ) -> None:
         super().__init__()
         if unit not in UNITS:
@@ -97,7 +104,9 @@ class RetrievalDataModule(L.LightningDataModule):
             "features": dict(features),
             "cache_dir": cache_dir,
             "cleaning": cleaning,
+            "past": past,
         }
+        self._learning = learning
         self.save_hyperparameters(
             {
                 "batch_size": batch_size,
@@ -122,6 +131,11 @@ class RetrievalDataModule(L.LightningDataModule):
         if self._prepared is None:
             made = prepare(**self._inputs)
             pooled = self._pools_rows(made.store)
+            if pooled and self._inputs["past"] is not None:
+                raise ValueError(
+                    "continue_from: the rows of this log stay on disk (loader.buffer_rows), and a run goes on with "
+                    "rows in memory: give the new days alone, set loader.resident=true, or train anew"
+                )
             self._prepared = replace(made, store=replace(made.store, on_disk=True)) if pooled else made
         return self._prepared
 
@@ -149,6 +163,30 @@ class RetrievalDataModule(L.LightningDataModule):
         other = copy.copy(self)
         other._prepared, other._history = self.prepared.joined(), None
         return other
+
+    @property
+    def learns_from_some(self) -> bool:
+        """Whether some of the training rows are known and not learnt from."""
+        return self._learning is not None and self._learning.places(self.prepared.store) is not None
+
+    def learnt_rows(self) -> Rows:
+        """The training rows that are learnt from."""
+        rows = self.prepared.store.rows("train")
+        return rows if self._learning is None else rows_at(rows, self._learning.places(self.prepared.store))
+
+    @property
+    def num_learnt(self) -> int:
+        """How many they are."""
+        return len(self.learnt_rows()) if self.learns_from_some else self.prepared.store.num_rows("train")
+
+    def item_counts(self, *, rule: str | None = None) -> Tensor:
+        """Training rows of every item that are learnt from, int64 [I]; with `rule` only those whose label passes it."""
+        store = self.prepared.store
+        if not self.learns_from_some:
+            return store.item_counts("train", rule=rule)
+        rows = self.learnt_rows()
+        kept = rows.item_idx if rule is None else rows.item_idx[positive_mask(rows.label, rule)]
+        return torch.bincount(kept.long(), minlength=store.num_items)
 
     @property
     def positive(self) -> str:
@@ -181,7 +219,7 @@ class RetrievalDataModule(L.LightningDataModule):
         if hparams["history_length"] > 0:
             raise ValueError("loader.unit=users: a batch of users has no moment, set loader.history_length=0")
         return UserBatchLoader(
-            self._placed(self.prepared.store.rows("train")),
+            self._placed(self.learnt_rows()),
             batch_size=hparams["batch_size"],
             target_share=hparams["target_share"],
             seed=hparams["seed"],
@@ -241,7 +279,7 @@ class RetrievalDataModule(L.LightningDataModule):
 
     def _row_loader(self, split: str, batch_size: int, *, shuffle: bool, kind: str) -> BatchLoader:
         length: int = self.hparams["history_length"]
-        rows = self._placed(self.prepared.store.rows(split))
+        rows = self._placed(self.learnt_rows() if split == "train" else self.prepared.store.rows(split))
         return BatchLoader(
             rows,
             batch_size=batch_size,

@@ -16,10 +16,12 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from towerrec.data import growth
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.declarations import Declaration
 from towerrec.data.encoders import ContextEncoder, Encoders
 from towerrec.data.list_encoders import vectors_of_file
+from towerrec.data.past import Past
 from towerrec.data.recent import latest_popularity, recent_popularity
 from towerrec.data.sides import joined
 from towerrec.data.statistics import daily_counters, train_statistic
@@ -150,11 +152,13 @@ def encode_tables(
     user_ids: pl.Series,
     item_ids: pl.Series,
     before: datetime.date | None,
+    past: Past | None = None,
 ) -> EncodedTables:
     """Fit all encoders on the ids of training rows and encode both tables.
 
     Of the rows outside training only ids and times are used: ids give table rows, and the first held-out time bounds
-    the daily counters (`before`).
+    the daily counters (`before`). With a `past` its encoders grow instead, and its users and items keep what it knew of
+    them where the side tables of this log say nothing.
     """
     sides = {"user": joined(user_ids, users), "item": joined(item_ids, items)}
     for feature in declared:
@@ -166,17 +170,23 @@ def encode_tables(
             daily_counters(daily, tables.item_daily, before=before, item_ids=item_ids).get_columns()
         )
     item_days = {f.name: days_of(sides["item"][f.column]) for f in declared if f.kind == "age_days"}
-    encoders = Encoders.fit(
-        declared,
-        users=sides["user"],
-        items=sides["item"],
-        train_users=facts.occurs("user", len(user_ids)),
-        train_items=facts.occurs("item", len(item_ids)),
-        train_ages={name: facts.ages(days, tables.timezone) for name, days in item_days.items()},
-        train_recent={feature.name: facts.recent(feature) for feature in declared if feature.kind == "recent"},
-        timezone=tables.timezone,
-    )
-    return EncodedTables(
+    train = {
+        "users": sides["user"],
+        "items": sides["item"],
+        "train_users": facts.occurs("user", len(user_ids)),
+        "train_items": facts.occurs("item", len(item_ids)),
+    }
+    if past is None:
+        encoders = Encoders.fit(
+            declared,
+            **train,
+            train_ages={name: facts.ages(days, tables.timezone) for name, days in item_days.items()},
+            train_recent={feature.name: facts.recent(feature) for feature in declared if feature.kind == "recent"},
+            timezone=tables.timezone,
+        )
+    else:
+        encoders = growth.grown(past.tables.encoders, declared, **train)
+    made = EncodedTables(
         schema=encoders.schema,
         encoders=encoders,
         users=encoders.encode("user", sides["user"]),
@@ -190,8 +200,9 @@ def encode_tables(
             if feature.kind == "recent"
         },
         display=display_columns(item_ids, items),
-        meta={"as_of_ms": facts.as_of_ms, "timezone": tables.timezone},
+        meta={"as_of_ms": facts.as_of_ms, "timezone": encoders.timezone},
     )
+    return made if past is None else past.kept(made, users=users, items=items)
 
 
 def recent_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,9 @@ from towerrec.data.build import STAGES, build
 from towerrec.data.cache import cached
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.features import FeatureChoice
+from towerrec.data.known import ContinuedStore
 from towerrec.data.labels import Label
+from towerrec.data.past import Past
 from towerrec.data.sides import read_side
 from towerrec.data.sources.interactions import Interactions
 from towerrec.data.splits import Split
@@ -27,6 +29,8 @@ from towerrec.data.streamed import build_streamed
 from towerrec.data.tables import Source
 from towerrec.ragged import UserItems
 from towerrec.schema import Side, fingerprint
+from towerrec.unreadable import UNFIT
+from towerrec.wording import reason_of
 
 # Goes up with any change of what is cached or of how it is computed.
 CACHE_VERSION = 6
@@ -86,6 +90,7 @@ def prepare(
     label: Label,
     features: Mapping[str, Any],
     cache_dir: str | Path,
+    past: Past | None = None,
 ) -> Prepared:
     """Prepare a log, or open what an equal call left in the cache.
 
@@ -96,6 +101,8 @@ def prepare(
         label: What is learnt.
         features: The `features` group of the config, plain builtins, see `features.FeatureChoice`.
         cache_dir: Holds one directory per fingerprint of input files and settings.
+        past: An earlier run that the log goes on after: its vocabularies grow, its users and items stay, and what they
+            did is known beside the rows where the log does not hold the old days itself.
 
     Raises:
         ValueError: Bad input or settings; the message says what to do.
@@ -104,13 +111,22 @@ def prepare(
     start = time.perf_counter()
     choice = FeatureChoice.from_plain(features)
     rules = cleaning or Cleaning()
-    key = cache_key(source=source, cleaning=rules, split=split, label=label, features=features, choice=choice)
-    work = partial(_build, key=key, source=source, cleaning=rules, split=split, label=label, choice=choice)
+    if past is not None and streams(source):
+        raise ValueError(
+            "continue_from: this log is prepared in chunks (data.streaming), and a run goes on with a log in memory: "
+            "give the new days alone, set data.streaming=false, or train anew"
+        )
+    key = cache_key(
+        source=source, cleaning=rules, split=split, label=label, features=features, choice=choice, past=past
+    )
+    work = partial(_build, key=key, source=source, cleaning=rules, split=split, label=label, choice=choice, past=past)
     directory, from_cache = cached(Path(cache_dir), key, partial(_fill, work))
-    tables = load_tables(directory)
+    tables, store = load_tables(directory), InteractionStore.open(directory / "store")
+    if past is not None and not tables.meta["continued"]["holds_old_days"]:
+        store = ContinuedStore.of(store, past.known_in(tables.user_ids, tables.item_ids))
     return Prepared(
         **tables.__dict__,
-        store=InteractionStore.open(directory / "store"),
+        store=store,
         report=read_json(directory / "report.json"),
         directory=directory,
         from_cache=from_cache,
@@ -126,8 +142,9 @@ def cache_key(
     label: Label,
     features: Mapping[str, Any],
     choice: FeatureChoice,
+    past: Past | None = None,
 ) -> str:
-    """Fingerprint of the input files (path, size, time of change) and of every setting."""
+    """Fingerprint of the input files (path, size, time of change), of every setting, and of what it grew from."""
     files = [*source.files(), *(Path(path) for path in choice.files())]
     return fingerprint(
         {
@@ -138,6 +155,7 @@ def cache_key(
             "split": [type(split).__qualname__, split.settings(), split.candidates],
             "label": [type(label).__qualname__, label.settings(), label.positive],
             "features": dict(features),
+            **({} if past is None else {"past": past.key}),
         }
     )
 
@@ -155,13 +173,30 @@ def streams(source: Source) -> bool:
 
 
 def _build(
-    store: Path, *, key: str, source: Source, cleaning: Cleaning, split: Split, label: Label, choice: FeatureChoice
+    store: Path,
+    *,
+    key: str,
+    source: Source,
+    cleaning: Cleaning,
+    split: Split,
+    label: Label,
+    choice: FeatureChoice,
+    past: Past | None,
 ) -> tuple[EncodedTables, dict[str, Any]]:
     """All at once, or in chunks where a log asks for it."""
-    how: Callable[..., tuple[EncodedTables, dict[str, Any]]] = build
+    how: Callable[..., tuple[EncodedTables, dict[str, Any]]] = partial(build, past=past)
     if isinstance(source, Interactions) and streams(source):
         how = partial(build_streamed, chunk_rows=source.chunk_rows, seekable=source.seekable())
-    return how(store, key=key, source=source, cleaning=cleaning, split=split, label=label, choice=choice)
+    try:
+        return how(store, key=key, source=source, cleaning=cleaning, split=split, label=label, choice=choice)
+    except UNFIT as error:
+        # Values that cannot be what their column says: some files are read only when all else is computed.
+        raise ValueError(f"{_shown(source.files())}: the log cannot be prepared: {reason_of(error)}") from error
+
+
+def _shown(files: Sequence[Path]) -> str:
+    """The first files, for an error."""
+    return ", ".join(map(str, files[:8])) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
 
 
 def _fill(work: partial[tuple[EncodedTables, dict[str, Any]]], directory: Path) -> None:

@@ -1,4 +1,4 @@
-"""Values to indices: 0 is padding, 1 is unknown or missing, known values follow in sorted order."""
+"""Values to indices: 0 is padding, 1 is unknown or missing, known values follow: sorted, then those that came later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Vocabulary:
 
     Args:
         type: How values are compared: whole numbers, or text. `3`, `3.0` and `"3"` are one whole number.
-        values: Known values, ascending; the value at place i has index `FIRST + i`.
+        values: Known values, ascending, behind them those it has grown by; the value at place i has index `FIRST + i`.
     """
 
     type: ValueType
@@ -33,6 +33,13 @@ class Vocabulary:
         counts = canonical(column, type_).drop_nulls().value_counts(name="count")
         kept = counts.filter(pl.col("count") >= min_count)
         return cls(type_, tuple(kept.to_series(0).sort().to_list()))
+
+    def grown(self, column: pl.Series, *, min_count: int = 1) -> Vocabulary:
+        """With the values that this column has besides: they come last, ascending, so that no index changes."""
+        counts = canonical(column, self.type).drop_nulls().value_counts(name="count")
+        often = counts.filter(pl.col("count") >= min_count).to_series(0)
+        new = often.filter(~often.is_in(self._series.implode())) if self.values else often
+        return Vocabulary(self.type, self.values + tuple(new.sort().to_list()))
 
     @property
     def cardinality(self) -> int:

@@ -85,14 +85,14 @@ class TableEncoder:
         self.users, self.items = self.users.to(device), self.items.to(device)
 
     @torch.no_grad()
-    def start_item_biases(self, bias_I: Tensor) -> None:
-        """Set the biases of the items' own ids, where the model has them."""
+    def start_item_biases(self, bias_I: Tensor, *, first: int = FIRST) -> None:
+        """Set the biases of the items' own ids from the id `first` on, where the model has them."""
         biases, id_I = self.model.item_tower.id_biases, self.items.id_N
         if biases is not None and id_I is not None:
-            known_I, first, shard = id_I >= FIRST, 0, self.model.item_tower.shard
+            known_I, begins, shard = id_I >= first, 0, self.model.item_tower.shard
             if shard is not None:
-                known_I, first = known_I & shard.holds(id_I), shard.first
-            biases[id_I[known_I] - first] = bias_I.to(biases)[known_I]
+                known_I, begins = known_I & shard.holds(id_I), shard.first
+            biases[id_I[known_I] - begins] = bias_I.to(biases)[known_I]
 
     @property
     def num_items(self) -> int:

@@ -1,0 +1,86 @@
+"""Settings of a run that goes on from another one: what is not said is as it was there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from towerrec.config_types import one_of
+
+UNSAID = ("best", 0.0)
+GROUPS = (
+    "data",
+    "cleaning",
+    "label",
+    "split",
+    "features",
+    "model",
+    "loss",
+    "negatives",
+    "optimizer",
+)
+"""Groups that the earlier run decides where the command line says nothing of them."""
+
+KEPT_EVAL = ("candidates", "positive", "ks", "gain", "gain_clip")
+KEPT_LOADER = ("unit", "history_length", "target_share", "micro_batch")
+
+
+def inherit(config: Any, before: Any, spoken: Sequence[str]) -> dict[str, Any]:
+    """Put the settings of an earlier run into a config; returns what came from there, by group.
+
+    Args:
+        config: `TrainConfig` as it was composed; changed in place.
+        before: That of the earlier run.
+        spoken: Keys that the command line names.
+
+    Raises:
+        ValueError: An experiment is chosen too, or a key is changed that the run did not have.
+    """
+    if "experiment" in spoken:
+        raise ValueError(
+            "continue_from takes the settings of the run it goes on from, experiment= brings others: leave it out, and "
+            "say what is to change key by key"
+        )
+    settled: dict[str, Any] = {}
+    for group in GROUPS:
+        if group not in spoken:
+            settled[group] = _with_keys(getattr(before, group), getattr(config, group), group, spoken)
+            setattr(config, group, settled[group])
+    for group, keys in (("eval", KEPT_EVAL), ("loader", KEPT_LOADER)):
+        ours, theirs = getattr(config, group), getattr(before, group)
+        for key in keys:
+            if f"{group}.{key}" not in spoken:
+                setattr(ours, key, getattr(theirs, key))
+        settled[group] = {key: getattr(ours, key) for key in keys}
+    return settled
+
+
+def check_continue(config: Any) -> None:
+    """Refuse words and shares that are none.
+
+    Raises:
+        ValueError: Naming the key.
+    """
+    one_of("continue_checkpoint", config.continue_checkpoint, ("best", "last"))
+    if not 0.0 <= config.continue_replay <= 1.0:
+        raise ValueError(f"continue_replay is a share of the older rows, from 0 to 1, got {config.continue_replay}")
+    if config.continue_from is None and (config.continue_checkpoint, config.continue_replay) != UNSAID:
+        raise ValueError("continue_checkpoint and continue_replay belong to continue_from=DIR, which is missing")
+
+
+def _with_keys(before: dict[str, Any], now: dict[str, Any], group: str, spoken: Sequence[str]) -> dict[str, Any]:
+    made = _copy(before)
+    for full in spoken:
+        if full.startswith(f"{group}."):
+            _put(made, now, full.split(".")[1:], full)
+    return made
+
+
+def _put(target: dict[str, Any], source: dict[str, Any], path: list[str], full: str) -> None:
+    for part in path[:-1]:
+        source, target = source[part], target.setdefault(part, {})
+    target[path[-1]] = source[path[-1]]
+
+
+def _copy(value: Any) -> Any:
+    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, dict) else value
