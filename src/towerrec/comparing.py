@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from towerrec.baselines.registry import HINDSIGHT
-from towerrec.files import whole_file
+from towerrec.files import read_json, whole_file
 from towerrec.report import side_by_side
 from towerrec.report.bootstrap import enough_resamples
 from towerrec.report.compare_page import compare_page
@@ -233,7 +232,7 @@ def _bounds(place: Path) -> dict[str, pl.DataFrame]:
 
 
 def _about(place: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(place) / "comparison.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(Path(place) / "comparison.json")
     return found
 
 

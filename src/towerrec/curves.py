@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from towerrec.files import write_json
+from towerrec.files import read_json, write_json
 
 CURVES = "curves.json"
 
@@ -73,5 +72,5 @@ def extended(curves: Curves, epoch: int, figures: Mapping[str, float]) -> Curves
 
 def read_curves(path: Path) -> Curves:
     """What a training left so far; empty where it left nothing."""
-    curves: Curves = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    curves: Curves = read_json(path) if path.is_file() else {}
     return curves

@@ -16,6 +16,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
 
 from towerrec import distributed
+from towerrec.checkpoint_io import WholeCheckpoints
 from towerrec.config import TrainConfig, build
 from towerrec.nn.losses import Loss
 
@@ -26,6 +27,10 @@ _NOISE = (
     "You have overridden `transfer_batch_to_device`.*",
     ".*does not have many workers.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
+    # Our loaders start where they are told to.
+    "You're resuming from a checkpoint that ended before the epoch ended.*",
+    # Of a run that goes on.
+    "Checkpoint directory .* exists and is not empty.*",
     # Our figures are sums over all processes before they are logged.
     ".*It is recommended to use `self.log\\(.*sync_dist=True.*",
 )
@@ -63,6 +68,7 @@ def trainer_of(cfg: TrainConfig, callbacks: list[Callback], directory: Path) -> 
             cfg.trainer,
             "trainer",
             callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
             logger=[build(node, f"logger.{name}") for name, node in cfg.logger.items()],
             default_root_dir=str(directory),
         )
@@ -86,6 +92,17 @@ def callbacks_of(nodes: Mapping[str, Any], loss: Loss, *, validated: bool, logge
                 keywords |= {"monitor": loss.monitor, "mode": loss.mode}
         built.append(build(keywords, f"callbacks.{name}"))
     return built
+
+
+def train(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
+    """Fit; a signal ends in `KeyboardInterrupt`, which Lightning would turn into exit code 1."""
+    try:
+        trainer.fit(module, datamodule=data)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+    if trainer.interrupted:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from towerrec.curves import CURVES
 from towerrec.data.prepare import Prepared
 from towerrec.evaluation import Evaluation
 from towerrec.examples import examples
-from towerrec.files import whole_file
+from towerrec.files import read_json, whole_file
 from towerrec.naming import item_categories
 from towerrec.ragged import TopN
 from towerrec.report.dial import curve_sentence, curve_text
@@ -112,7 +111,7 @@ def courses(run: RunDirectory | None, facts: Mapping[str, Any]) -> list[Course]:
     ):
         path = directory / CURVES
         if path.is_file():
-            curves = json.loads(path.read_text(encoding="utf-8"))
+            curves = read_json(path)
             found.append(Course(curves, str(facts["monitor"]), title))
     return found
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from towerrec import cost
+from towerrec.files import write_text
 
 # Of sweeps whose jobs run one after another, in the process that was started.
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -92,7 +93,7 @@ def number_in(sweep: Path) -> int:
 def note_failure(job: Path, text: str) -> None:
     """Leave word of a failed job in its directory, for the process that started the sweep."""
     job.mkdir(parents=True, exist_ok=True)
-    (job / FAILED).write_text(text + "\n", encoding="utf-8")
+    write_text(job / FAILED, text + "\n")
 
 
 def failed_jobs(sweep: Path) -> list[Path]:

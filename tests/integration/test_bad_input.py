@@ -127,7 +127,7 @@ def test_a_wrong_word_on_the_command_line_is_named(
         ("eval.split=foo", ("eval.split=foo is not known",)),
         ("trainer.devices=0", ("devices=0",)),
         ("trainer.precision=7", ("Precision 7",)),
-        ("optimizer.lr=1e30", ("diverged", "lower")),
+        ("optimizer.lr=1e30", ("the loss is nan", "Lower optimizer.lr")),
         ("model.embedding_dim=0", ("model.embedding_dim must be at least 1",)),
         ("model.dropout=2", ("model.dropout must be in [0, 1)",)),
         ("+model.feature_dims.tags=x", ("model.feature_dims must be keys",)),
@@ -442,7 +442,7 @@ def test_a_full_disk_while_preparing_leaves_no_cache_that_loads(tmp_path: Path):
     log.write_text("user_id,item_id\n" + "".join(f"{row % 997},{row % 89}\n" for row in range(30_000)))
     ask = ["data=interactions", f"data.interactions={log}", "eval.ks=[3]", "trainer.max_epochs=1"]
     place = [f"paths.data_dir={tmp_path}", f"paths.log_dir={tmp_path / 'logs'}"]
-    refused(with_files_up_to(60_000, "train.py", *ask, *place), "cannot write", "Free some space")
+    refused(with_files_up_to(60_000, "train.py", *ask, *place), "could not write", "free some space")
     assert list((tmp_path / "cache").iterdir()) == []
 
 

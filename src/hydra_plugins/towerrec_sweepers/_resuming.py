@@ -20,6 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from towerrec import sweep_jobs, sweeping
+from towerrec.files import write_text
 from towerrec.sweep_jobs import Job, Words
 from towerrec.sweep_space import Axis, Choices, Interval
 
@@ -54,7 +55,7 @@ class Resuming(Sweeper):
         """Called by Hydra with the words of the command line: run all there is to run."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with sweep_jobs.holding(self.directory):
-            OmegaConf.save(self.config, self.directory / "multirun.yaml")
+            write_text(self.directory / "multirun.yaml", OmegaConf.to_yaml(self.config))
             try:
                 self._sweep(self._axes(arguments))
             except KeyboardInterrupt:

@@ -1,19 +1,33 @@
-"""Directories that are either complete or not there: built beside their place, then renamed."""
+"""Folders that are either complete or not there, and know when one of their bytes has changed.
+
+`complete.json` holds size and checksums of every file (`checksums`). A cache that is damaged is made again, and one
+line says which file it was; whatever cannot be made again is refused by whoever opens it.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
+import logging
 import os
-import shutil
+import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any
+
+from towerrec import checksums
+from towerrec.data.locks import alone
+from towerrec.files import restored, whole_directory, write_json
+
+log = logging.getLogger(__name__)
 
 MANIFEST = "complete.json"
+CHECKED = "checked.json"
+CHECKED_FOR_S = 3600
+"""How long a cache whose files nobody has touched counts as checked. What was read a moment ago comes from memory when
+it is read again: that would say nothing about the disk."""
+_FORMAT = 2
 _SAMPLE = 1 << 16
 
 
@@ -32,125 +46,99 @@ def cached(cache_dir: Path, key: str, build: Callable[[Path], None]) -> tuple[Pa
         OSError: If it cannot be written (disk full, no permission); then nothing is left behind.
     """
     final = cache_dir / key
-    if is_complete(final):
+    if _is_sound(final):
         return final, True
     with alone(final):
         # Whoever had to wait finds it built.
-        if is_complete(final):
+        if (found := damage(final)) is None:
             return final, True
-        write_directory(final, build)
+        if final.exists():
+            log.warning(f"{final}/{found}; preparing it again")
+        # Not brought to the disk: what a loss of power spoils is found by its checksums, and made again.
+        write_directory(final, build, durable=False)
+        _note_checked(final)
     return final, False
 
 
-@contextmanager
-def alone(final: Path) -> Iterator[None]:
-    """One process at a time makes what is to lie at `final`; the others wait here.
+def write_directory(final: Path, build: Callable[[Path], None], *, durable: bool = True) -> None:
+    """Build a directory beside its place and rename it there; an older one gives way only to a complete one.
+
+    Args:
+        final: Its place.
+        build: Fills an empty directory.
+        durable: See `files.whole_directory`.
 
     Raises:
-        OSError: The lock cannot be written beside it.
+        OSError: If it cannot be written; then the older one is as it was.
     """
-    path = final.parent / f".lock-{final.name}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _locked(path)
-    except OSError as error:
-        raise _readable(error, final) from error
-    with lock:
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _locked(path: Path) -> TextIO:
-    """The file, locked until it is closed or the process ends, however it ends."""
-    while True:
-        lock = path.open("w", encoding="utf-8")
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with contextlib.suppress(FileNotFoundError):
-            # Otherwise it was removed while we waited, and guards nothing any more.
-            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                return lock
-        lock.close()
-
-
-def write_directory(final: Path, build: Callable[[Path], None]) -> None:
-    """Build a directory beside its place and rename it there; an older one gives way only to a complete one."""
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _readable(error, final) from error
-    _sweep(final)
-    temporary = final.parent / f".building-{final.name}-{os.getpid()}"
-    try:
-        temporary.mkdir()
-        build(temporary)
-        _write_manifest(temporary)
-        _put(temporary, final)
-    except OSError as error:
-        raise _readable(error, final) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_directory(final, durable=durable) as filled:
+        build(filled)
+        names = sorted(str(path.relative_to(filled)) for path in filled.rglob("*") if path.is_file())
+        (filled / MANIFEST).write_text(json.dumps(_manifest(filled, names), indent=1), encoding="utf-8")
 
 
 def is_complete(directory: Path) -> bool:
-    """Whether all files of the manifest are there with the size, beginning and end they were written with."""
+    """Whether all files of the manifest are there, every byte as it was written."""
+    return damage(directory) is None
+
+
+def damage(directory: Path) -> str | None:
+    """What is first found wrong with a directory, naming the file; None where it is complete and unchanged."""
+    restored(directory)
     try:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        return isinstance(manifest, dict) and all(_stamp(directory / name) == stamp for name, stamp in manifest.items())
-    except (OSError, ValueError):
+        if manifest.get("format") == _FORMAT:
+            return checksums.damage(directory, manifest["files"])
+        return _damage_of_ends(directory, manifest)
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing, so it is not complete"
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        return f"{MANIFEST} is damaged ({error})"
+
+
+def _is_sound(directory: Path) -> bool:
+    """Whether a cache is complete and was checked since any of its files changed, now or not long ago."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        checked = json.loads((directory / CHECKED).read_text(encoding="utf-8"))
+        if 0 <= time.time() - checked["at"] < CHECKED_FOR_S and checked["files"] == _identities(directory):
+            return True
+    if not is_complete(directory):
         return False
-
-
-def _write_manifest(directory: Path) -> None:
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    manifest = {str(path.relative_to(directory)): _stamp(path) for path in files}
-    with (directory / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _stamp(path: Path) -> list[int]:
-    """Size and checksum of both ends: a cut or half-written file shows, without reading gigabytes at each start."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        check = zlib.crc32(file.read(_SAMPLE))
-        file.seek(max(size - _SAMPLE, 0))
-        check = zlib.crc32(file.read(_SAMPLE), check)
-    return [size, check]
-
-
-def _put(temporary: Path, final: Path) -> None:
-    if is_complete(final):
-        # Another process was faster, or an equal one is replaced: swap, so that a reader never finds a gap for long.
-        old = final.parent / f".old-{final.name}-{os.getpid()}"
-        final.rename(old)
-        temporary.rename(final)
-        shutil.rmtree(old, ignore_errors=True)
-        return
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
-
-
-def _sweep(final: Path) -> None:
-    """Remove what killed processes left of this directory."""
-    for left in final.parent.glob(f".building-{final.name}-*"):
-        pid = left.name.rsplit("-", 1)[1]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    _note_checked(directory)
     return True
 
 
-def _readable(error: OSError, final: Path) -> OSError:
-    text = f"cannot write {final}: {error.strerror or error}. Free some space, or choose another folder"
-    return OSError(error.errno, text) if error.errno is not None else OSError(text)
+def _note_checked(directory: Path) -> None:
+    # A cache that may only be read is checked at every start.
+    with suppress(OSError):
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        if manifest.get("format") != _FORMAT:  # of the first format: from now on every byte counts
+            write_json(directory / MANIFEST, _manifest(directory, manifest))
+        write_json(directory / CHECKED, {"at": time.time(), "files": _identities(directory)})
+
+
+def _manifest(directory: Path, names: Iterable[str]) -> dict[str, Any]:
+    return {"format": _FORMAT, "files": checksums.stamps(directory, names)}
+
+
+def _identities(directory: Path) -> dict[str, list[int]]:
+    """What changes whenever a file is written or replaced, of the manifest and all it names."""
+    manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    stats = {name: (directory / name).stat() for name in (MANIFEST, *manifest["files"])}
+    return {name: [s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for name, s in stats.items()}
+
+
+def _damage_of_ends(directory: Path, manifest: Mapping[str, Any]) -> str | None:
+    """As `damage`, of a directory of the first format, which knows size and both ends of its files alone."""
+    for name, (size, expected) in manifest.items():
+        try:
+            with (directory / name).open("rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                checksum = zlib.crc32(file.read(_SAMPLE))
+                file.seek(max(found - _SAMPLE, 0))
+                checksum = zlib.crc32(file.read(_SAMPLE), checksum)
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if [found, checksum] != [size, expected]:
+            return f"{name} is damaged: it is not what was written"
+    return None

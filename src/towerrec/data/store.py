@@ -20,6 +20,7 @@ from torch import device as Device
 from towerrec.data.history import UserHistory
 from towerrec.data.on_disk import history_on_disk, lists_on_disk
 from towerrec.data.selection import at_places
+from towerrec.npy import save_array
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP, SPLITS
@@ -138,9 +139,9 @@ class InteractionStore:
         order = sort_order(split, columns["user_idx"], columns["timestamp_ms"])
         dtypes = COLUMNS | {name: np.float32 for name in OPTIONAL if name in columns}
         for name, dtype in dtypes.items():
-            np.save(directory / f"{name}.npy", columns[name].astype(dtype, copy=False).take(order))
+            save_array(directory / f"{name}.npy", columns[name].astype(dtype, copy=False).take(order))
         for name, (_, values) in context.items():
-            np.save(directory / f"context_{name}.npy", values.take(order))
+            save_array(directory / f"context_{name}.npy", values.take(order))
         rows = np.bincount(split, minlength=4)[1:4]
         assert rows.sum() == len(split), "rows of no split must be dropped before they are stored"
         sides = {name: side for name, (side, _) in context.items()}

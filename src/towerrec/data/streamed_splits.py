@@ -21,6 +21,7 @@ from towerrec.data.splits import TRAIN, VAL, Codes, FirstRows, Given, RandomRows
 from towerrec.data.splits_rolling import Rolling, Times
 from towerrec.data.splits_time import GlobalTime, LeaveLast, places_of
 from towerrec.data.streamed_rows import PLACE, CleanedRows
+from towerrec.npy import ColumnFile
 from towerrec.schema import TIMESTAMP_MS
 
 Assign = Callable[[pl.DataFrame], Codes]
@@ -92,9 +93,9 @@ def _drawn(split: RandomRows | FirstRows, num_rows: int, directory: Path) -> Pat
             f"{free / 2**30:.1f} GiB are free: choose split=time, leave_last, given or where"
         )
     path = directory / "codes.npy"
-    codes = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(num_rows,))
-    codes[:first] = permuted(first, val=split.val, test=split.test, seed=split.seed)
-    codes.flush()
+    codes = ColumnFile(path, dtype=np.dtype(np.uint8), num_rows=num_rows)
+    codes.put(0, permuted(first, val=split.val, test=split.test, seed=split.seed))
+    codes.close()
     return path
 
 
@@ -105,10 +106,10 @@ def _brings_validation(split: Given, rows: CleanedRows) -> bool:
 def _with_validation(split: Given, rows: CleanedRows, directory: Path) -> Assign:
     """A share of the training rows validates: one draw per row in the order of the log, as `Given.assign` draws."""
     path, rng = directory / "coins.npy", np.random.default_rng(split.seed)
-    coins = np.lib.format.open_memmap(path, mode="w+", dtype=np.bool_, shape=(rows.num_rows,))
+    coins = ColumnFile(path, dtype=np.dtype(np.bool_), num_rows=rows.num_rows)
     for at in range(0, rows.num_rows, _BLOCK):
-        coins[at : at + _BLOCK] = rng.random(min(_BLOCK, rows.num_rows - at)) < split.val
-    coins.flush()
+        coins.put(at, rng.random(min(_BLOCK, rows.num_rows - at)) < split.val)
+    coins.close()
 
     def assign(frame: pl.DataFrame) -> Codes:
         codes = split.codes(frame)

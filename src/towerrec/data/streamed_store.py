@@ -7,7 +7,6 @@ each bucket begins in each split; a second pass writes the columns there. Shape 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -24,32 +23,11 @@ from towerrec.data.splits import Split, check_counts
 from towerrec.data.store import COLUMNS, NO_TIMESTAMP, InteractionStore, sort_order
 from towerrec.data.streamed_rows import CleanedRows
 from towerrec.data.streamed_splits import Assign
+from towerrec.npy import ColumnFile
 from towerrec.positive import positive_mask
 from towerrec.schema import ITEM_ID, LABEL, SPLIT, SPLITS, TIMESTAMP_MS, USER_ID
 
 BESIDE = (VALUE, GRADE, DURATION)
-
-
-class ColumnFile:
-    """A .npy file of a known length, written in pieces at any place."""
-
-    def __init__(self, path: Path, *, dtype: np.dtype[np.generic], num_rows: int) -> None:
-        self.dtype = dtype
-        mapped = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=(num_rows,)) if num_rows else None
-        if mapped is None:
-            np.save(path, np.zeros(0, dtype=dtype))
-        self.first_byte = 0 if mapped is None else int(mapped.offset)
-        del mapped
-        # Plain writes from here: pages of a map would count as memory of the process.
-        self.file: BufferedRandom = path.open("r+b")
-
-    def put(self, at: int, values: NDArray[np.generic]) -> None:
-        """Write rows from `at` on."""
-        self.file.seek(self.first_byte + at * self.dtype.itemsize)
-        self.file.write(np.ascontiguousarray(values.astype(self.dtype, copy=False)).data)
-
-    def close(self) -> None:
-        self.file.close()
 
 
 @dataclass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from towerrec.files import read_json
 
 FINISHED, PRUNED, FAILED, STOPPED = "finished", "pruned", "failed", "stopped"
 """How a job ended; `stopped`: it was interrupted, or runs still."""
@@ -78,5 +79,5 @@ def _reason(path: Path) -> str:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path)
     return content

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from towerrec import progress
-from towerrec.data.cache import alone
 from towerrec.data.columns import missing_column
+from towerrec.data.locks import alone
 from towerrec.data.sources.kuairec import KuaiRec
 from towerrec.data.sources.simulator import FILES, simulate
 from towerrec.data.sources.simulator.scales import ScaleName
@@ -74,7 +75,8 @@ class Demo:
             try:
                 simulate(self.folder, scale=self.scale, seed=self.seed, progress=show)
             except OSError as error:
+                reason = os.strerror(error.errno) if error.errno else error
                 raise OSError(
-                    f"could not write the simulated log to {self.folder} ({error.strerror or error}): make room "
-                    "there or choose another place with paths.data_dir=DIR"
+                    f"could not write the simulated log to {self.folder} ({reason}): make room there or choose another "
+                    "place with paths.data_dir=DIR"
                 ) from error

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from towerrec.data.sources.simulator.scales import Scale, ScaleName, get_scale
 from towerrec.data.sources.simulator.small_matrix import small_matrix
 from towerrec.data.sources.simulator.users import simulate_users, social_network
 from towerrec.data.sources.simulator.videos import Videos, item_categories, simulate_videos
+from towerrec.files import whole_directory
 
 Progress = Callable[[str, float], None]
 FILES = (
@@ -58,15 +57,8 @@ def simulate(root: Path, *, scale: ScaleName, seed: int, progress: Progress | No
         raise ValueError(f"seed must be 0 or more, got {seed}: choose another one")
     if target.exists():
         raise ValueError(f"{target} exists already: a release is never mixed with other files, so remove it first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".simulating-", dir=target.parent))
-    try:
+    with whole_directory(target) as partial:
         _write_release(partial, sizes, seed, progress or _silent)
-        partial.chmod(0o755)
-        partial.rename(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return target
 
 
