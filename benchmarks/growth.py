@@ -37,7 +37,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
 from towerrec import config, judging, recommending, tasks
-from towerrec.data.catalogue import load_catalogue, save_catalogue
+from towerrec.data.catalogue import save_catalogue
+from towerrec.retriever import Retriever
 from towerrec.run_directory import RunDirectory, begin, finish
 from towerrec.training import fit
 
@@ -206,11 +207,9 @@ def measure(size: Size, steps: list[str], work: Path, clock: str) -> dict[str, f
 
 def _recommend(run: RunDirectory) -> None:
     """As `recommend.py run=DIR`: 100 unseen items for every user, into a file."""
-    catalogue = load_catalogue(run.catalogue)
-    asked = recommending.request(catalogue, users=None, candidates=None, exclude_seen=True)
-    trained = judging.load(run, checkpoint="last", device=torch.device("cpu"), catalogue=catalogue)
-    tables = recommending.lists(trained.scores, catalogue, asked, n=100, batch_users=1024)
-    recommending.write(tables, catalogue, run.root / "recommendations.parquet", format="parquet")
+    retriever = Retriever.load(run.root, checkpoint="last", device="cpu")
+    lists = retriever.lists(retriever.request(), n=100)
+    recommending.write(lists, run.root / "recommendations.parquet", format="parquet")
 
 
 def _warm_up(work: Path) -> None:

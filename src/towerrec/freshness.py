@@ -22,7 +22,7 @@ from towerrec.report.dial import Curve, DialPoint
 from towerrec.report.judge import judge
 from towerrec.retrieval.prior import popularity_prior, score_spread, youth_prior
 from towerrec.retrieval.search import top_n
-from towerrec.scoring import TowerScores
+from towerrec.scoring import Moment, TowerScores
 
 # Users whose scores tell the spread: a mean over so many is steady, and large logs stay quick.
 _SPREAD_USERS = 4096
@@ -51,17 +51,36 @@ def item_prior(prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = 
     return popularity_prior(_recent(prior.half_life_days, catalogue), catalogue.in_log)
 
 
-def dialled(scores: TowerScores, prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> TowerScores:
-    """The scores of a model with the prior at the weight it has; at 0 the very same scores."""
+def dialled(
+    scores: TowerScores,
+    prior: PriorConfig,
+    catalogue: Catalogue,
+    *,
+    at_ms: int | None = None,
+    spread: float | None = None,
+) -> TowerScores:
+    """The scores of a model with the prior at the weight it has; at 0 the very same scores.
+
+    `spread` is what `spread_of` gives, for who knows it already.
+    """
     if prior.weight == 0:
         return scores
-    return scores.with_dial(prior.weight * _unit(scores, prior, catalogue, at_ms=at_ms))
+    spread = spread_of(scores, catalogue) if spread is None else spread
+    return scores.with_dial(prior.weight * spread * item_prior(prior, catalogue, at_ms=at_ms).to(scores.device))
+
+
+def spread_of(scores: TowerScores, catalogue: Catalogue) -> float:
+    """What a weight of 1 adds to the score of an item one deviation above the mean: the spread of the users' scores
+    over the items of the log. Of no moment, so that it is the same for all who ask."""
+    num_users, still = len(catalogue.user_ids), scores.at(Moment())
+    some = torch.arange(0, num_users, max(1, -(-num_users // _SPREAD_USERS)))
+    return score_spread(still.users(some), still.items(), catalogue.in_log.to(scores.device))
 
 
 def curve(prior: PriorConfig, weights: list[float], scores: TowerScores, prepared: Prepared, rules: Protocol) -> Curve:
     """Judge the lists at every value of the dial by the same rules."""
     catalogue = catalogue_of(prepared)
-    unit_I = _unit(scores, prior, catalogue)
+    unit_I = spread_of(scores, catalogue) * item_prior(prior, catalogue).to(scores.device)
     age_I = item_ages(catalogue, None)
     place_I = percentile(_recent(None, catalogue), candidates_of_all(rules))
     k = min(rules.ks, key=lambda cut: (abs(cut - 20), cut))
@@ -87,14 +106,6 @@ def lists_of(scores: TowerScores, rules: Protocol) -> TopN:
     with progress.bar("ranking", 1) as ranked:
         ranked.step(f"{len(rules.users):,} users")
         return rules.shared(lists)
-
-
-def _unit(scores: TowerScores, prior: PriorConfig, catalogue: Catalogue, *, at_ms: int | None = None) -> Tensor:
-    """What a weight of 1 adds to the score of every item, [I] on the device of the scores."""
-    num_users = len(catalogue.user_ids)
-    some = torch.arange(0, num_users, max(1, -(-num_users // _SPREAD_USERS)))
-    spread = score_spread(scores.users(some), scores.items(), catalogue.in_log.to(scores.device))
-    return spread * item_prior(prior, catalogue, at_ms=at_ms).to(scores.device)
 
 
 def _recent(half_life_days: float | None, catalogue: Catalogue) -> Tensor:

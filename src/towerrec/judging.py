@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from torch import Tensor
 
 from towerrec import freshness
 from towerrec.baselines import registry
-from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
 from towerrec.config import EvalConfig, EvaluateConfig, PriorCurveConfig, build
-from towerrec.data.catalogue import Catalogue, catalogue_of, load_catalogue
+from towerrec.data.catalogue import catalogue_of
 from towerrec.data.labels import invert
 from towerrec.data.prepare import Prepared
 from towerrec.evaluation import (
@@ -44,51 +43,14 @@ from towerrec.nn.peers import ALONE, Peers
 from towerrec.presenting import present
 from towerrec.protocol import Protocol, protocol
 from towerrec.ragged import TopN
-from towerrec.recommending import moment
 from towerrec.report.bootstrap import enough_resamples
 from towerrec.report.lists import read_lists
 from towerrec.run_directory import VALIDATED, RunDirectory
-from towerrec.scoring import TowerScores, torch_device
+from towerrec.scoring import torch_device
 from towerrec.slicing import check_columns, sliced
+from towerrec.trained import TrainedRun, load
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A run's towers over a catalogue."""
-
-    name: str
-    meta: CheckpointMeta
-    scores: TowerScores
-    run: RunDirectory
-
-
-def load(
-    run: RunDirectory,
-    *,
-    checkpoint: str,
-    device: torch.device,
-    catalogue: Catalogue | None = None,
-    at: str | None = None,
-) -> TrainedRun:
-    """The towers of a run over its own catalogue, or over one that was grown from it.
-
-    Raises:
-        ValueError: If the checkpoint or the catalogue is missing, damaged or of another schema.
-    """
-    tables = catalogue if catalogue is not None else load_catalogue(run.catalogue)
-    model, meta = load_model(find_checkpoint(run.checkpoints, checkpoint), expect=tables.schema)
-    scores = TowerScores(
-        model,
-        tables,
-        history=tables.history,
-        history_length=int(meta.settings["history_length"]),
-        profiles=tables.profiles,
-        device=device,
-        moment=moment(at, tables.timezone),
-    )
-    return TrainedRun(str(meta.settings["name"]), meta, scores, run)
 
 
 def judge_training(

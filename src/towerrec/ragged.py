@@ -103,6 +103,26 @@ class UserItems:
         kept = ~torch.isin(keys, gone, assume_unique=True)
         return UserItems.from_pairs(user[kept], self.items[kept], num_users=self.num_users, num_items=self.num_items)
 
+    def take(self, user_idx_B: Tensor) -> UserItems:
+        """The lists of some users, in their order."""
+        row, items, position = self.pairs_of(user_idx_B)
+        ends_B = torch.cumsum(torch.bincount(row, minlength=len(user_idx_B)), 0)
+        values = None if self.values is None else self.values[position]
+        return UserItems(torch.cat([ends_B.new_zeros(1), ends_B]), items, self.num_items, values)
+
+    def with_pairs(self, user_idx: Tensor, item_idx: Tensor, values: Tensor | None = None) -> UserItems:
+        """The lists with further pairs, in any order; where the lists have values the pairs bring theirs, and of equal
+        pairs the largest stays."""
+        assert (values is None) == (self.values is None), "pairs have values where the lists do"
+        user = torch.repeat_interleave(torch.arange(self.num_users, device=user_idx.device), self.counts)
+        return UserItems.from_pairs(
+            torch.cat([user, user_idx.long()]),
+            torch.cat([self.items.long(), item_idx.long()]),
+            num_users=self.num_users,
+            num_items=self.num_items,
+            values=None if values is None or self.values is None else torch.cat([self.values, values]),
+        )
+
     def resized(self, *, num_users: int, num_items: int) -> UserItems:
         """The same lists in larger tables: new users have empty lists, new items stand in none."""
         assert num_users >= self.num_users and num_items >= self.num_items

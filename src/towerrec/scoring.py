@@ -15,6 +15,7 @@ from torch import device as Device
 
 from towerrec import distributed, progress
 from towerrec.data.artefacts import EncodedTables
+from towerrec.data.catalogue import Catalogue
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
 from towerrec.data.store import Rows
@@ -23,7 +24,6 @@ from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import score
 from towerrec.ragged import UserItems
 from towerrec.retrieval.prior import with_column
-from towerrec.schema import FeatureTable
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,6 @@ class Moment:
 
     at_ms: int | None = None
 
-    def user_context(self, tables: EncodedTables, num_rows: int, device: Device) -> dict[str, Tensor]:
-        if self.at_ms is None:
-            return {}
-        columns = tables.encoders.user_context(np.full(1, self.at_ms, dtype=np.int64))
-        return {name: torch.from_numpy(c).long().to(device).expand(num_rows) for name, c in columns.items()}
-
     def item_context(self, tables: EncodedTables, device: Device) -> dict[str, Tensor]:
         at = tables.as_of_ms if self.at_ms is None else self.at_ms
         if at is None:
@@ -45,6 +39,12 @@ class Moment:
         moments = np.full(tables.items.num_rows, at, dtype=np.int64)
         columns = tables.encoders.item_context(moments, tables.item_days, tables.item_recent)
         return {name: torch.from_numpy(column).long().to(device) for name, column in columns.items()}
+
+
+def user_context(tables: EncodedTables, at_ms_B: Tensor, device: Device) -> dict[str, Tensor]:
+    """Hour and weekday of the moments of some requests, int64 [B] each; unknown where one is `NO_TIMESTAMP`."""
+    columns = tables.encoders.user_context(at_ms_B.cpu().numpy())
+    return {name: torch.from_numpy(column).long().to(device) for name, column in columns.items()}
 
 
 class TowerScores:
@@ -86,6 +86,32 @@ class TowerScores:
         self._users = model.pack("user", tables.users.to(device))
         self._items = model.pack("item", tables.items.to(device))
         self._profile_IV = None if self.profiles is None else self._vectors({})
+
+    def at(self, moment: Moment) -> TowerScores:
+        """The same model, asked at another moment."""
+        other = copy.copy(self)
+        other.moment = moment
+        return other
+
+    def for_users(self, catalogue: Catalogue) -> TowerScores:
+        """The same model and items over the users of another catalogue, with what these did."""
+        other = copy.copy(self)
+        other.tables = catalogue
+        other._users = self.model.pack("user", catalogue.users.to(self.device))
+        other.history = None if self.history is None else catalogue.history.to(self.device)
+        if self.profiles is not None and catalogue.profiles is not None:
+            other.profiles = UserProfiles(catalogue.profiles).to(self.device)
+        return other
+
+    def for_items(self, catalogue: Catalogue) -> TowerScores:
+        """The same model and users over the items of another catalogue, which has those of this one first."""
+        other = copy.copy(self)
+        other.tables = catalogue
+        other._items = self.model.pack("item", catalogue.items.to(self.device))
+        if self.profiles is not None and catalogue.profiles is not None:
+            other.profiles = UserProfiles(catalogue.profiles).to(self.device)
+            other._profile_IV = other._vectors({})
+        return other
 
     def with_dial(self, dial_I: Tensor) -> TowerScores:
         """The same model, whose vectors add `dial_I` to the score of every item; scores of rows stay as they are."""
@@ -129,26 +155,22 @@ class TowerScores:
         return self.profiles.of(user_idx_B, self._profile_IV)
 
     @torch.inference_mode()
-    def users(self, user_idx_B: Tensor) -> Tensor:
-        """Vectors of some rows of the user table, float32 [B, V]."""
+    def users(self, user_idx_B: Tensor, at_ms_B: Tensor | None = None) -> Tensor:
+        """Vectors of some rows of the user table, float32 [B, V].
+
+        Args:
+            user_idx_B: The rows.
+            at_ms_B: When each of them asks, int64, `NO_TIMESTAMP` where that is not known; None: all at the one moment.
+        """
         if self._rows_of is not None:
             user_idx_B = self._rows_of[0][user_idx_B.cpu()]
         idx = user_idx_B.to(self.device)
+        if at_ms_B is None and self.moment.at_ms is not None:
+            at_ms_B = torch.full((len(idx),), self.moment.at_ms)
         history = None if self.history is None else self.history.latest(idx, length=self.history_length)
-        context = self.moment.user_context(self.tables, len(idx), self.device)
+        context = {} if at_ms_B is None else user_context(self.tables, at_ms_B, self.device)
         vectors_BV = self.model.user_vectors(
             self._users.gather(idx), context=context, history_RH=history, profile=self._profile(idx)
-        ).float()
-        return vectors_BV if self._dial_I is None else with_column(vectors_BV, 1.0)
-
-    @torch.inference_mode()
-    def new_users(self, table: FeatureTable) -> Tensor:
-        """Vectors of users the log does not know, from their encoded features and an empty history."""
-        packed = self.model.pack("user", table.to(self.device))
-        empty = torch.full((table.num_rows, self.history_length), -1, device=self.device)
-        context = self.moment.user_context(self.tables, table.num_rows, self.device)
-        vectors_BV = self.model.user_vectors(
-            packed, context=context, history_RH=empty if self.history is not None else None
         ).float()
         return vectors_BV if self._dial_I is None else with_column(vectors_BV, 1.0)
 

@@ -13,7 +13,7 @@ import torch
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval import index as index_module
 from towerrec.retrieval.index import ItemIndex
-from towerrec.retrieval.recommend import as_table, recommend, write_lists
+from towerrec.retrieval.recommend import as_table, lists_schema, recommend, write_lists
 from towerrec.retrieval.search import top_n, top_n_among
 
 USER_IDS = pl.Series("user_id", ["zoe", "adam", "mia", "bob"])
@@ -123,7 +123,7 @@ def test_lists_come_by_user_id_and_rank_whatever_the_chunk(batch_users: int):
 )
 def test_a_written_file_reads_back_row_by_row(format: str, read, tmp_path: Path):
     path = tmp_path / "deep" / f"lists.{format}"
-    num_rows = write_lists(tables(3, batch_users=1), path, format=format, user_type=pl.String(), item_type=pl.Int64())
+    num_rows = write_lists(tables(3, batch_users=1), path, format=format, schema=lists_schema(pl.String(), pl.Int64()))
     expected = pl.concat(tables(3, batch_users=1))
     assert num_rows == expected.height == 9
     assert read(path).cast(expected.schema).equals(expected)
@@ -132,7 +132,7 @@ def test_a_written_file_reads_back_row_by_row(format: str, read, tmp_path: Path)
 
 def test_a_file_of_no_lists_still_has_its_columns(tmp_path: Path):
     path = tmp_path / "lists.parquet"
-    assert write_lists([], path, format="parquet", user_type=pl.Int64(), item_type=pl.String()) == 0
+    assert write_lists([], path, format="parquet", schema=lists_schema(pl.Int64(), pl.String())) == 0
     assert pl.read_parquet_schema(path) == {
         "user_id": pl.Int64,
         "item_id": pl.String,
@@ -150,7 +150,7 @@ def test_a_list_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path):
         raise ValueError("the model has diverged")
 
     with pytest.raises(ValueError, match="diverged"):
-        write_lists(breaks(), path, format="parquet", user_type=pl.String(), item_type=pl.Int64())
+        write_lists(breaks(), path, format="parquet", schema=lists_schema(pl.String(), pl.Int64()))
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["lists.parquet"]
 
@@ -158,11 +158,11 @@ def test_a_list_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"could not write .*lists\.csv"):
-        write_lists([], tmp_path / "file" / "lists.csv", format="csv", user_type=pl.Int64(), item_type=pl.Int64())
+        write_lists([], tmp_path / "file" / "lists.csv", format="csv", schema=lists_schema(pl.Int64(), pl.Int64()))
 
 
 def test_lists_of_no_length_and_unknown_formats_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="at least 1, got 0"):
         next(tables(0, batch_users=1))
     with pytest.raises(ValueError, match="format=xml is not known"):
-        write_lists([], tmp_path / "x", format="xml", user_type=pl.Int64(), item_type=pl.Int64())
+        write_lists([], tmp_path / "x", format="xml", schema=lists_schema(pl.Int64(), pl.Int64()))

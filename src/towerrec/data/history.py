@@ -83,6 +83,30 @@ class UserHistory:
         timed = torch.cat([self.moments.new_full((1,), NO_TIMESTAMP), self.moments])
         return self.items, timed[rank]
 
+    def take(self, user_idx_B: Tensor) -> UserHistory:
+        """The histories of some users, in their order."""
+        item_P, moment_P = self.rows()
+        count_B = self.first[user_idx_B + 1] - self.first[user_idx_B]
+        row = torch.repeat_interleave(count_B)
+        place = torch.arange(len(row)) + (self.first[user_idx_B] - (torch.cumsum(count_B, 0) - count_B))[row]
+        return UserHistory.build(row, item_P[place], moment_P[place], num_users=len(user_idx_B))
+
+    def with_rows(self, user_idx_N: Tensor, item_idx_N: Tensor, timestamp_ms_N: Tensor) -> UserHistory:
+        """The histories with further positives, int64 [N] each, in any order.
+
+        Those without a time came last, in the order they are given: what a person adds happened since.
+        """
+        item_P, moment_P = self.rows()
+        num_users = len(self.first) - 1
+        known = torch.cat([moment_P, timestamp_ms_N])
+        if bool((known != NO_TIMESTAMP).any()):
+            timestamp_ms_N = torch.where(timestamp_ms_N == NO_TIMESTAMP, known.max() + 1, timestamp_ms_N)
+        user = torch.cat([torch.repeat_interleave(torch.arange(num_users), self.first.diff()), user_idx_N])
+        item, moment = torch.cat([item_P.long(), item_idx_N]), torch.cat([moment_P, timestamp_ms_N])
+        order = torch.argsort(moment, stable=True)
+        order = order[torch.argsort(user[order], stable=True)]
+        return UserHistory.build(user[order], item[order], moment[order], num_users=num_users)
+
     def latest(self, user_idx_B: Tensor, *, length: int) -> Tensor:
         """Each user's last positives, most recent first, int64 [B, H], -1 where there are fewer."""
         return self.gather(self.first[user_idx_B], self.first[user_idx_B + 1], length=length)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from towerrec.data.columns import missing_column
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of
 
 ENDINGS = (".parquet", ".csv", ".tsv", ".jsonl", ".txt")
+_FEATURES = "give their feature columns in the file"
+
+Given = str | Path | pl.DataFrame | pl.Series | Iterable[Any]
+"""What users, items or pairs can be given as: a file, a table in memory, or bare ids."""
 
 
 def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
@@ -34,22 +41,53 @@ def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
         raise ValueError(f"{path} is empty")
     try:
         frame = _read(path, column)
-    except (PolarsError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix or 'text'}: {_reason(error)}") from error
+    except (*UNREADABLE, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as {path.suffix or 'text'}: {reason_of(error)}") from error
+    frame = with_typed_ids(frame, column=column, like=like, where=path)
+    if frame.height == 0:
+        raise ValueError(f"{path} holds no rows")
+    return frame
+
+
+def given_table(given: Given, *, column: str, like: pl.Series, name: str) -> tuple[pl.DataFrame, str]:
+    """The rows of a file, of a table in memory or of bare ids, and how messages call it; see `read_table`.
+
+    Raises:
+        ValueError: As `read_table` does, but what is in memory may be empty.
+    """
+    if isinstance(given, str | Path):
+        return read_table(Path(given), column=column, like=like), str(given)
+    if isinstance(given, pl.DataFrame):
+        return with_typed_ids(given, column=column, like=like, where=name), name
+    try:
+        ids = pl.Series(column, list(given))
+    except (PolarsError, TypeError) as error:
+        raise ValueError(f"{name} must be a file, a polars DataFrame or ids of one type, got {given!r:.80}") from error
+    ids = ids.cast(like.dtype) if len(ids) == 0 else ids
+    return with_typed_ids(ids.to_frame(), column=column, like=like, where=name), name
+
+
+def with_typed_ids(frame: pl.DataFrame, *, column: str, like: pl.Series, where: str | Path) -> pl.DataFrame:
+    """A table whose ids are of the log's type.
+
+    Raises:
+        ValueError: If the id column is not there, has gaps, or holds another type.
+    """
     if column == "item_id" and column not in frame.columns and "video_id" in frame.columns:
         frame = frame.rename({"video_id": column})
     if column not in frame.columns:
-        raise missing_column(column, frame.columns, str(path))
+        raise missing_column(column, frame.columns, str(where))
+    ids = frame[column]
+    if ids.dtype.is_float() and like.dtype.is_integer() and not (ids.drop_nulls() == ids.drop_nulls().round()).all():
+        raise ValueError(f"{where}: {column!r} holds decimal numbers, which are no ids of the log ({like.dtype})")
     try:
-        frame = frame.with_columns(pl.col(column).cast(like.dtype))
+        frame = frame.with_columns(ids.cast(like.dtype))
     except PolarsError as error:
         raise ValueError(
-            f"{path}: the ids in {column!r} are not of the log's type, {like.dtype} ({_reason(error)})"
+            f"{where}: the ids in {column!r} are not of the log's type, {like.dtype} ({reason_of(error)})"
         ) from error
     if frame[column].null_count():
-        raise ValueError(f"{path}: {frame[column].null_count():,} rows have no {column}")
-    if frame.height == 0:
-        raise ValueError(f"{path} holds no rows")
+        raise ValueError(f"{where}: {frame[column].null_count():,} rows have no {column}")
     return frame
 
 
@@ -58,14 +96,24 @@ def read_ids(path: Path, *, column: str, like: pl.Series) -> pl.Series:
     return read_table(path, column=column, like=like)[column].unique(maintain_order=True)
 
 
-def known_or_refused(ids: pl.Series, known: pl.Series, path: Path, *, lacking: Sequence[str] = ()) -> None:
+def known_or_refused(
+    ids: pl.Series,
+    known: pl.Series,
+    where: str | Path,
+    *,
+    lacking: Sequence[str] = (),
+    remedy: str = _FEATURES,
+    asked: int | None = None,
+) -> None:
     """Refuse ids that no table knows.
 
     Args:
         ids: Ids of the file.
         known: Ids of the run.
-        path: The file.
+        where: The file, or what else holds them.
         lacking: Feature columns with which the unknown ones could be served, and which the file has not.
+        remedy: What else can be done than to remove them.
+        asked: How many ids there are in all, if `ids` are some of them.
 
     Raises:
         ValueError: Naming the first of them.
@@ -74,14 +122,9 @@ def known_or_refused(ids: pl.Series, known: pl.Series, path: Path, *, lacking: S
     if len(strange):
         columns = f" (it lacks {', '.join(lacking)}; a column may hold gaps)" if lacking else ""
         raise ValueError(
-            f"{path}: {len(strange):,} of {len(ids):,} ids are in no table of the run (such as "
-            f"{strange.head(5).to_list()}): remove them, or give their feature columns in the file{columns}"
+            f"{where}: {len(strange):,} of {asked or len(ids):,} ids are in no table of the run (such as "
+            f"{strange.head(5).to_list()}): remove them, or {remedy}{columns}"
         )
-
-
-def _reason(error: Exception) -> str:
-    """Without the query plan that Polars adds."""
-    return str(error).strip().partition("\n")[0]
 
 
 def _read(path: Path, column: str) -> pl.DataFrame:

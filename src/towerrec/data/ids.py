@@ -72,6 +72,14 @@ def index_of(ids: pl.Series, column: pl.Series) -> NDArray[np.int32]:
     return found_N
 
 
+def rows_of(ids: pl.Series, column: pl.Series) -> NDArray[np.int64]:
+    """Place of every value of `column` in the distinct `ids`, which need not ascend, int64 [N]; -1 where it is not
+    among them."""
+    table = ids.rename("id").to_frame().with_row_index("row")
+    found = column.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")["row"]
+    return found.cast(pl.Int64).fill_null(-1).to_numpy().copy()
+
+
 def _search(known_I: NDArray[np.int64]) -> Callable[[NDArray[np.int64]], NDArray[np.int32]]:
     """The function from values to their places in `known_I`, ascending; -1 for values that are not there."""
     first, last = int(known_I[0]), int(known_I[-1])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import polars as pl
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from towerrec.files import whole_file
 from towerrec.ragged import TopN, UserItems
-from towerrec.retrieval.index import ItemIndex
 from towerrec.schema import ITEM_ID, USER_ID
 
 RANK = "rank"
@@ -26,9 +26,27 @@ Encode = Callable[[Tensor], Tensor]
 """`encode(user_idx_B) -> user_BD`: vectors of some rows of the user table."""
 
 
+class Searchable(Protocol):
+    """What lists are searched in: an `ItemIndex`, or several of which each user has his."""
+
+    def search(
+        self,
+        user_BD: Tensor,
+        *,
+        n: int,
+        user_idx_B: Tensor,
+        exclude: UserItems | None,
+        allowed: UserItems | None,
+        memory_mb: float | None,
+        precision: str,
+    ) -> TopN:
+        """See `ItemIndex.search`."""
+        ...
+
+
 def recommend(
     encode: Encode,
-    index: ItemIndex,
+    index: Searchable,
     user_idx_U: Tensor,
     *,
     user_ids: pl.Series,
@@ -87,9 +105,12 @@ def as_table(lists: TopN, *, user_ids: pl.Series, item_ids: pl.Series) -> pl.Dat
     )
 
 
-def write_lists(
-    tables: Iterable[pl.DataFrame], path: Path, *, format: str, user_type: pl.DataType, item_type: pl.DataType
-) -> int:
+def lists_schema(user_type: pl.DataType, item_type: pl.DataType) -> pl.Schema:
+    """Columns of a table of lists."""
+    return pl.Schema({USER_ID: user_type, ITEM_ID: item_type, RANK: pl.Int32(), SCORE: pl.Float32()})
+
+
+def write_lists(tables: Iterable[pl.DataFrame], path: Path, *, format: str, schema: pl.Schema) -> int:
     """Write tables of `recommend` one after the other into one file and return the number of rows.
 
     The file appears when it is complete; only one table is held at a time.
@@ -98,8 +119,7 @@ def write_lists(
         tables: Tables of lists.
         path: File to write.
         format: `parquet`, `csv` or `jsonl`.
-        user_type: Type of the user ids, so that a file without rows has its columns too.
-        item_type: Type of the item ids.
+        schema: Their columns, so that a file without rows has them too.
 
     Raises:
         ValueError: If the format is not known.
@@ -107,7 +127,6 @@ def write_lists(
     """
     if format not in ("parquet", "csv", "jsonl"):
         raise ValueError(f"format={format} is not known: choose parquet, csv or jsonl")
-    schema = pl.Schema({USER_ID: user_type, ITEM_ID: item_type, RANK: pl.Int32(), SCORE: pl.Float32()})
     num_rows = 0
 
     def source(
