@@ -43,7 +43,7 @@ def places(rules, **more):
 
 def test_each_rule_can_be_switched_off():
     off = Cleaning(exact_duplicates=False, near_duplicates=False, impossible=False)
-    assert places(off)[0] == list(range(10))
+    assert places(off)[0] == [0, 1, 2, 3, 4, 5, 6, 7, 9], "a row without an id leaves in any case"
     log = EVENTS.drop("place").lazy()
     for rule, reason in (("exact_duplicates", "exact duplicates"), ("impossible", "zero duration_ms")):
         assert reason in clean(log, columns=["date"])[1]

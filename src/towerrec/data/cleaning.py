@@ -44,8 +44,9 @@ class Cleaning:
     Args:
         exact_duplicates: Rows equal in every field of the event, partition labels (`time`, `date`) aside.
         near_duplicates: Rows of one user, item and timestamp that differ in another field.
-        impossible: Rows without a user or item id; negative or infinite watch ratios and durations; zero durations.
-            Times beyond the years 1 to 9999 leave the log in any case: no calendar has them.
+        impossible: Watch ratios and durations that are negative, not finite or beyond float32, and zero durations. In
+            any case rows leave that have no user or item id, or a time beyond the years 1 to 9999, which no calendar
+            has.
         untimed_duplicates: Apply `exact_duplicates` to rows without a timestamp too. Off by default: two equal rows
             of a log without times may well be two events.
         repeated_pairs: `keep` every row of a user and item, or the `mean` of them: one row with averaged watch ratio,
@@ -144,10 +145,8 @@ def keep_items(frame: pl.DataFrame, rule: str, items: pl.DataFrame | None) -> tu
 
 def impossible_reasons(schema: pl.Schema, rules: Cleaning, required: Sequence[str] = ()) -> dict[str, pl.Expr]:
     """One boolean expression per reason to drop a row, in the order in which they are counted."""
-    reasons: dict[str, pl.Expr] = {}
+    reasons: dict[str, pl.Expr] = {f"no {name}": pl.col(name).is_null() for name in (USER_ID, ITEM_ID)}
     if rules.impossible:
-        for name in (USER_ID, ITEM_ID):
-            reasons[f"no {name}"] = pl.col(name).is_null()
         for name in (WATCH_RATIO, PLAY_DURATION_MS, DURATION_MS):
             if name in schema:
                 reasons[f"impossible {name}"] = _impossible(name, schema)
@@ -163,7 +162,8 @@ def impossible_reasons(schema: pl.Schema, rules: Cleaning, required: Sequence[st
 
 def _impossible(name: str, schema: pl.Schema) -> pl.Expr:
     column = pl.col(name)
-    return (column < 0) | ~column.is_finite() if schema[name].is_float() else column < 0
+    # As it will be kept: what float32 cannot hold is as good as infinite.
+    return (column < 0) | ~column.cast(pl.Float32).is_finite() if schema[name].is_float() else column < 0
 
 
 def _load(interactions: pl.LazyFrame) -> pl.DataFrame:

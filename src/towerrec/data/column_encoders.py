@@ -21,6 +21,7 @@ from towerrec.wording import reason_of
 
 # Beyond this many deviations a value says nothing more, and could only upset a tower.
 CLIP = 10.0
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def quantile_edges(values: np.ndarray, buckets: int) -> tuple[float, ...]:
 
 
 def _floats(column: pl.Series, name: str) -> np.ndarray:
-    """Float64 [N] with NaN where missing or infinite."""
+    """Float64 [N] with NaN where missing, infinite or beyond float32: the mean of such numbers would be infinite."""
     try:
         values = column.cast(pl.Float64).fill_null(np.nan).to_numpy().copy()
     except pl.exceptions.PolarsError as error:
@@ -135,7 +136,7 @@ def _floats(column: pl.Series, name: str) -> np.ndarray:
             f"feature {name!r}: column {column.name!r} holds {column.dtype} that cannot be read as numbers: "
             f"{reason_of(error)}"
         ) from error
-    values[~np.isfinite(values)] = np.nan
+    values[~(np.abs(values) <= _LARGEST)] = np.nan
     return values
 
 

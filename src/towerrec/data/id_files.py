@@ -40,7 +40,7 @@ def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     try:
-        frame = _read(path, column)
+        frame = _read(path, column, as_text=like.dtype == pl.String)
     except (*UNREADABLE, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix or 'text'}: {reason_of(error)}") from error
     frame = with_typed_ids(frame, column=column, like=like, where=path)
@@ -127,7 +127,9 @@ def known_or_refused(
         )
 
 
-def _read(path: Path, column: str) -> pl.DataFrame:
+def _read(path: Path, column: str, *, as_text: bool) -> pl.DataFrame:
+    """The file; ids of a CSV stay as they are written where those of the log are text (`007`)."""
+    names = {column, "video_id"} if column == "item_id" else {column}
     match path.suffix.lower():
         case ".parquet":
             return pl.read_parquet(path)
@@ -135,11 +137,15 @@ def _read(path: Path, column: str) -> pl.DataFrame:
             return pl.read_ndjson(path, infer_schema_length=None)
         case ".csv" | ".tsv":
             frame = pl.read_csv(
-                path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema_length=None
+                path,
+                separator="\t" if path.suffix.lower() == ".tsv" else ",",
+                infer_schema_length=None,
+                schema_overrides=dict.fromkeys(names, pl.String) if as_text else None,
             )
-            names = {column, "video_id"} if column == "item_id" else {column}
             if len(frame.columns) == 1 and frame.columns[0] not in names and frame.columns[0].lstrip("-").isdigit():
-                return pl.read_csv(path, has_header=False, new_columns=[column], infer_schema_length=None)
+                return pl.read_csv(
+                    path, has_header=False, new_columns=[column], infer_schema=not as_text, infer_schema_length=None
+                )
             return frame
         case ".txt" | "":
             lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]

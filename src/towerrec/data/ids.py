@@ -19,7 +19,7 @@ def known_ids(name: str, log: pl.Series, side: pl.DataFrame | None) -> pl.Series
     """All ids of a log and of a side table, distinct and ascending.
 
     Raises:
-        ValueError: If the side table holds an id twice, or another type of id than the log.
+        ValueError: If the side table holds an id twice, another type of id than the log, or no id of the log.
     """
     ids = _distinct(log)
     if side is not None:
@@ -34,8 +34,18 @@ def known_ids(name: str, log: pl.Series, side: pl.DataFrame | None) -> pl.Series
             raise ValueError(
                 f"the side table holds some ids of column {name!r} twice (such as {twice}): keep one row each"
             )
-        ids = pl.concat([ids, table.cast(ids.dtype)]).unique()
+        table = table.cast(ids.dtype)
+        if len(table) and not table.is_in(ids.implode()).any():
+            raise ValueError(
+                f"no id of column {name!r} in the side table is in the log, so nothing would be joined (the log has "
+                f"{_some(ids)}, the table {_some(table)}): give the table of this log, and write ids alike in both"
+            )
+        ids = pl.concat([ids, table]).unique()
     return ids.drop_nulls().sort().alias(name)
+
+
+def _some(ids: pl.Series) -> str:
+    return ", ".join(repr(value) for value in ids.drop_nulls().sort().head(3).to_list())
 
 
 def _distinct(column: pl.Series) -> pl.Series:

@@ -78,13 +78,12 @@ def _of_column(column: pl.Series, side: str, *, has_time: bool) -> dict[str, obj
     dtype = column.dtype
     group = "profile" if side == "user" else "content"
     base: dict[str, object] = {"side": side, "column": column.name, "group": group}
-    if column.null_count() == len(column):
+    if dtype.is_float():  # as the encoders read it: what float32 cannot hold is missing
+        column = column.set((column.cast(pl.Float32).is_finite()).not_(), None)
+    if column.null_count() == len(column) or dtype == pl.Duration:
         return None
     if isinstance(dtype, pl.List | pl.Array):
-        inner = dtype.inner
-        if isinstance(inner, pl.DataType) and inner.is_float():
-            return base | {"kind": "vector", "group": "vector"}
-        return base | {"kind": "multi", "group": "tags"}
+        return _of_lists(column, base)
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         return base | {"kind": "age_days", "group": "time"} if side == "item" and has_time else None
     distinct = column.drop_nulls().n_unique()
@@ -97,6 +96,15 @@ def _of_column(column: pl.Series, side: str, *, has_time: bool) -> dict[str, obj
     return base | {"kind": "categorical", "min_count": 1 if distinct <= FEW_VALUES else 2}
 
 
+def _of_lists(column: pl.Series, base: dict[str, object]) -> dict[str, object] | None:
+    values = column.explode().drop_nulls()
+    if values.dtype.is_nested() or len(values) == 0:
+        return None
+    if values.dtype.is_float():
+        return base | {"kind": "vector", "group": "vector"}
+    return base | {"kind": "multi", "group": "tags"}
+
+
 def _is_prose(column: pl.Series, distinct: int) -> bool:
     known = column.drop_nulls()
     commonest = int(known.value_counts(name="count")["count"].max())  # type: ignore[arg-type]
@@ -104,7 +112,7 @@ def _is_prose(column: pl.Series, distinct: int) -> bool:
 
 
 def _of_numbers(column: pl.Series, distinct: int) -> dict[str, object]:
-    values = column.cast(pl.Float64).drop_nulls().drop_nans().to_numpy()
+    values = column.cast(pl.Float64).drop_nulls().to_numpy()
     whole = bool(np.all(values == np.round(values)))
     if whole and distinct <= FEW_VALUES:
         return {"kind": "categorical"}

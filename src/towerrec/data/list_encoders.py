@@ -173,6 +173,10 @@ def _matrix(column: pl.Series, name: str, width: int | None) -> tuple[np.ndarray
     expected = width if width is not None else (lengths[0] if lengths else 1)
     if lengths and lengths != [expected]:
         raise ValueError(f"feature {name!r}: vectors must all have length {expected}, found lengths {lengths[:5]}")
+    if expected == 0:
+        raise ValueError(
+            f"feature {name!r}: the vectors of column {column.name!r} are all empty: leave the feature out"
+        )
     values = np.zeros((len(column), expected), dtype=np.float32)
     if known.any():
         values[known] = lists.drop_nulls().explode().to_numpy().reshape(-1, expected)

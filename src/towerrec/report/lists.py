@@ -69,7 +69,8 @@ def read_lists(
         ValueError: If the file or a column is missing, an id is not known, a value is missing, or a user has an item or
             a rank twice.
     """
-    frame = _read(path)
+    texts = [name for name, ids in ((USER_ID, user_ids), (ITEM_ID, item_ids)) if ids.dtype == pl.String]
+    frame = _read(path, texts)
     if frame.height == 0:
         raise ValueError(f"{path} holds no list: it has no rows")
     frame = _with_rows(frame, path, user_ids=user_ids, item_ids=item_ids)
@@ -99,13 +100,13 @@ def read_lists(
     return ListFile(lists, len(user_idx_B) - judged, users.height - judged, int((~candidate).sum()))
 
 
-def _read(path: Path) -> pl.DataFrame:
-    """A file, or a directory of part files, in the order of their names."""
+def _read(path: Path, texts: list[str]) -> pl.DataFrame:
+    """A file, or a directory of part files, in the order of their names; a CSV keeps the columns `texts` as written."""
     if path.is_dir():
         parts = sorted(path.glob("part-*.*"))
         if not parts:
             raise ValueError(f"recommendations={path} is a directory without part files (part-00000.parquet, ...)")
-        return pl.concat([_read(part) for part in parts])
+        return pl.concat([_read(part, texts) for part in parts])
     if not path.is_file():
         raise ValueError(f"recommendations={path}: there is no such file")
     try:
@@ -113,9 +114,10 @@ def _read(path: Path) -> pl.DataFrame:
             case ".parquet":
                 frame = pl.read_parquet(path)
             case ".csv":
-                frame = pl.read_csv(path, infer_schema_length=None)
+                frame = pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(texts, pl.String))
             case ".tsv":
-                frame = pl.read_csv(path, separator="\t", infer_schema_length=None)
+                overrides = dict.fromkeys(texts, pl.String)
+                frame = pl.read_csv(path, separator="\t", infer_schema_length=None, schema_overrides=overrides)
             case ".jsonl" | ".ndjson":
                 frame = pl.read_ndjson(path, infer_schema_length=None)
             case other:

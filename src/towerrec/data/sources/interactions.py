@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from towerrec.data.columns import common_id_type, missing_column, whole_float_ids
+from towerrec.data.columns import missing_column
+from towerrec.data.id_columns import common_id_type, id_column
 from towerrec.data.labels import LABEL_RAW
 from towerrec.data.memory import available_memory
 from towerrec.data.sources.partitions import files_of, memory_needed
-from towerrec.data.sources.scan import PARQUET, existing_file, is_empty, load, scan_file
+from towerrec.data.sources.scan import PARQUET, existing_file, is_empty, load, scan_file, with_leading_zeros
 from towerrec.data.sources.side_tables import read_side
 from towerrec.data.sources.timestamps import SAMPLE_ROWS, timestamp_ms
 from towerrec.data.splits import TEST, TRAIN, VAL
@@ -51,6 +52,8 @@ class Interactions:
         timestamp_unit: s, ms, us or ns; null goes by the size of the numbers.
         null_values: Text that means «unknown» in CSV files.
         decimal_comma: Numbers are written `1,5`.
+        text_ids: Ids of CSV files are the text they are written as, so that `007` is not 7; null: where one of the
+            first rows begins with a zero. Parquet says itself what its ids are.
         streaming: Prepare the log in chunks, so that it need not fit into memory (`streamed.build_streamed`); null:
             where the memory that is free would not hold it. The result is the same.
         chunk_rows: Rows of a chunk.
@@ -74,6 +77,7 @@ class Interactions:
         timestamp_unit: str | None = None,
         null_values: list[str] | None = None,
         decimal_comma: bool = False,
+        text_ids: bool | None = None,
         streaming: bool | None = None,
         chunk_rows: int = 500_000,
     ) -> None:
@@ -85,6 +89,7 @@ class Interactions:
         self.columns = _roles(columns)
         self.timezone, self.timestamp_unit = _zone(timezone), timestamp_unit
         self.null_values, self.decimal_comma = list(null_values or []), decimal_comma
+        self.text_ids = text_ids
         self.streaming, self.chunk_rows = streaming, chunk_rows
 
     def settings(self) -> dict[str, Any]:
@@ -99,6 +104,7 @@ class Interactions:
             "timestamp_unit": self.timestamp_unit,
             "null_values": self.null_values,
             "decimal_comma": self.decimal_comma,
+            "text_ids": self.text_ids,
         }
 
     def files(self) -> list[Path]:
@@ -130,8 +136,9 @@ class Interactions:
     def read(self) -> Tables:
         """The tables; every column of the log is kept under its own name besides the canonical ones."""
         self.files()
-        scanned = {word: self._scan(word) for word in self.paths}
         user, item = str(self.columns["user"]), str(self.columns["item"])
+        texts = self._texts([user, item])
+        scanned = {word: self._scan(word, texts) for word in self.paths}
         schemas = [frame.collect_schema() for frame in scanned.values()]
         types = {name: common_id_type([schema[name] for schema in schemas]) for name in (user, item)}
         logs = [self._canonical(frame, word, types) for word, frame in scanned.items()]
@@ -151,12 +158,21 @@ class Interactions:
             timezone=self.timezone,
         )
 
-    def _scan(self, word: str) -> pl.LazyFrame:
+    def _texts(self, names: list[str]) -> list[str]:
+        """The id columns that stay as the CSV files write them."""
+        if self.text_ids is not None:
+            return names if self.text_ids else []
+        zeros = partial(with_leading_zeros, names=names, separator=self.separator, has_header=self.has_header)
+        found = set[str]().union(*(zeros(file) for file in self._logs()))
+        return [name for name in names if name in found]
+
+    def _scan(self, word: str, texts: list[str]) -> pl.LazyFrame:
         path = self.paths[word]
         read = partial(
             scan_file,
             separator=self.separator,
             has_header=self.has_header,
+            texts=texts,
             null_values=self.null_values,
             decimal_comma=self.decimal_comma,
         )
@@ -183,7 +199,7 @@ class Interactions:
         if is_empty(frame, str(path)):
             raise ValueError(f"data.{word}={path} holds a header but no rows")
         for role in ("user", "item"):
-            frame = whole_float_ids(frame, str(self.columns[role]), frame.collect_schema(), str(path))
+            frame = id_column(frame, str(self.columns[role]), str(path))
         return frame
 
     def _canonical(self, frame: pl.LazyFrame, word: str, types: Mapping[str, pl.DataType]) -> pl.LazyFrame:

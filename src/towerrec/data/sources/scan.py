@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 PARQUET = (".parquet", ".pq")
 # Types are guessed from this many rows: enough for any id or count that changes its form late in a file.
 INFER_ROWS = 1_000_000
+# Whether ids are text is seen in this many.
+SAMPLE_ROWS = 10_000
 
 
 def existing_file(path: str | Path, key: str) -> Path:
@@ -39,6 +42,7 @@ def scan_file(
     separator: str | None = None,
     has_header: bool = True,
     types: Mapping[str, Any] | None = None,
+    texts: Sequence[str] = (),
     infer_rows: int = INFER_ROWS,
     null_values: Sequence[str] = (),
     decimal_comma: bool = False,
@@ -48,6 +52,16 @@ def scan_file(
     Only LF ends a line, so a carriage return inside a field stays part of it (at the very end of a field it counts as
     white space and goes). Header-less columns are `column_1`, `column_2`, ...
 
+    Args:
+        path: The file.
+        separator: Between the columns of a CSV; None goes by the ending.
+        has_header: Whether its first line names the columns.
+        types: Of columns by name, where they are not to be guessed.
+        texts: Columns of a CSV whose integers stay the text they are (`007`).
+        infer_rows: Rows from which types are guessed.
+        null_values: Text that means «unknown».
+        decimal_comma: Numbers are written `1,5`.
+
     Raises:
         ValueError: If the ending says nothing and no separator is given, or the file cannot be understood.
     """
@@ -56,22 +70,36 @@ def scan_file(
         if ending in PARQUET:
             frame = pl.scan_parquet(path)
         else:
-            frame = pl.scan_csv(
+            scan = partial(
+                pl.scan_csv,
                 path,
                 separator=_separator(path, ending, separator),
                 has_header=has_header,
-                with_column_names=None if has_header else _numbered,
-                schema_overrides=dict(types or {}),
                 null_values=list(null_values) or None,
                 infer_schema_length=infer_rows,
                 decimal_comma=decimal_comma,
             )
+            frame = scan(schema_overrides=dict(types or {}), with_column_names=None if has_header else _numbered)
+            schema = frame.collect_schema()
+            as_written = {name: pl.String for name in texts if name in schema and schema[name].is_integer()}
+            # All columns, since names of single ones mean others than ours where there is no header.
+            frame = scan(schema=schema | as_written) if as_written else frame
         columns = frame.collect_schema().names()
     except (*UNREADABLE, OSError) as error:
         raise ValueError(f"{path} cannot be read as a table: {reason_of(error)}") from error
     if not columns:
         raise ValueError(f"{path} holds no columns")
     return frame
+
+
+def with_leading_zeros(path: Path, names: Sequence[str], *, separator: str | None, has_header: bool) -> set[str]:
+    """Those of some columns of a CSV whose first rows hold numbers such as `007`, which are no integers."""
+    if Path(path.name.removesuffix(".gz")).suffix.lower() in PARQUET:
+        return set()
+    rows = scan_file(path, separator=separator, has_header=has_header, infer_rows=0)
+    there = [name for name in dict.fromkeys(names) if name in rows.collect_schema()]
+    found = load(rows.select(there).head(SAMPLE_ROWS).select(pl.all().str.contains(r"^-?0\d").any()), path)
+    return {name for name in there if found[name].item()}
 
 
 def _numbered(names: list[str]) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from towerrec.data.columns import missing_column, whole_float_ids
+from towerrec.data.columns import missing_column
+from towerrec.data.id_columns import id_column
 from towerrec.data.sources.scan import load, parse_lists, scan_file
 from towerrec.wording import reason_of
 
@@ -47,16 +48,18 @@ def read_side(
 def _read_one(
     path: Path, canonical: str, own: str, id_type: pl.DataType, null_values: Sequence[str], decimal_comma: bool
 ) -> pl.DataFrame:
-    frame = scan_file(path, null_values=null_values, decimal_comma=decimal_comma)
+    texts = [own, canonical] if id_type == pl.String else []
+    frame = scan_file(path, null_values=null_values, decimal_comma=decimal_comma, texts=texts)
     names = frame.collect_schema().names()
     found = own if own in names else canonical
     if found not in names:
         raise missing_column(own, names, str(path))
     if found != canonical and canonical in names:
         raise ValueError(f"{path} has both {own!r} and {canonical!r}: which one is the id? Drop or rename the other")
-    frame = whole_float_ids(frame, found, frame.collect_schema(), str(path))
-    table = load(frame, path).rename({found: canonical})
+    table = load(id_column(frame, found, str(path)), path).rename({found: canonical})
     table = table.with_columns(_as_id(table[canonical], id_type, path)).filter(pl.col(canonical).is_not_null())
+    if table.height == 0:
+        raise ValueError(f"{path} describes nobody: it has no row with an id")
     twice = table[canonical].is_duplicated()
     if twice.any():
         raise ValueError(f"{path}: id {table[canonical].filter(twice)[0]!r} has more than one row; it must have one")
@@ -68,6 +71,6 @@ def _as_id(column: pl.Series, id_type: pl.DataType, path: Path) -> pl.Series:
         return column.cast(id_type)
     except pl.exceptions.PolarsError as error:
         raise ValueError(
-            f"{path}: the ids of the log are integers, but column {column.name!r} here holds {column.dtype} that are "
+            f"{path}: the ids of the log are integers that 64 bits hold, but those of column {column.name!r} here are "
             f"not: {reason_of(error)}"
         ) from error
