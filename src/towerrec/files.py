@@ -102,6 +102,13 @@ def restored(path: Path) -> None:
             return
 
 
+def sweep(path: Path) -> None:
+    """Remove what killed processes left beside a file or folder while they wrote it."""
+    for left in _left_behind(path):
+        if not (left / "old").exists() or path.exists():  # which otherwise is to be `restored`
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
@@ -140,26 +147,43 @@ def to_disk(path: Path) -> None:
             raise
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it where they are missing; a file in its place is an error that says so."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, f"{path} is a file, not a folder") from error
+
+
+def unwritable(path: Path, error: OSError) -> Unwritable:
+    """An error of the disk in words that name what was to be written."""
+    remedy = "choose another place"
+    if error.errno in _NO_ROOM:
+        remedy = "free some space or choose another place"
+    elif error.errno in _NO_RIGHT:
+        remedy = "get the right to write there or choose another place"
+    text = f"could not write {path} ({error.strerror or error}): {remedy}; nothing was changed"
+    return Unwritable(error.errno, text) if error.errno is not None else Unwritable(text)
+
+
 @contextmanager
 def _beside(path: Path, target: Path) -> Iterator[Path]:
     """A temporary folder beside the target; errors of the disk in words that name `path`."""
     directory = target.parent / f"{_prefix(target)}{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for left in _left_behind(target):
-            if not (left / "old").exists() or target.exists():
-                shutil.rmtree(left, ignore_errors=True)
+        make_folder(target.parent)
+        sweep(target)
         directory.mkdir()
         _mine.add(directory.name)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         yield directory
     except Exception as error:
         reason = _of_disk(error, target.parent)
         if reason is None:
             raise
-        raise _unwritable(path, reason) from error
+        raise unwritable(path, reason) from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         _mine.discard(directory.name)
@@ -239,13 +263,3 @@ def _of_disk(error: Exception, folder: Path) -> OSError | None:
         elsewhere = error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(folder)
         return None if elsewhere else error
     return OSError(int(said[1]), os.strerror(int(said[1]))) if said else None
-
-
-def _unwritable(path: Path, error: OSError) -> Unwritable:
-    remedy = "choose another place"
-    if error.errno in _NO_ROOM:
-        remedy = "free some space or choose another place"
-    elif error.errno in _NO_RIGHT:
-        remedy = "get the right to write there or choose another place"
-    text = f"could not write {path} ({error.strerror or error}): {remedy}; nothing was changed"
-    return Unwritable(error.errno, text) if error.errno is not None else Unwritable(text)

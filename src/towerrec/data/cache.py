@@ -18,7 +18,7 @@ from typing import Any
 
 from towerrec import checksums
 from towerrec.data.locks import alone
-from towerrec.files import restored, whole_directory, write_json
+from towerrec.files import restored, sweep, whole_directory, write_json
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,7 @@ def cached(cache_dir: Path, key: str, build: Callable[[Path], None]) -> tuple[Pa
         OSError: If it cannot be written (disk full, no permission); then nothing is left behind.
     """
     final = cache_dir / key
+    sweep(final)
     if _is_sound(final):
         return final, True
     with alone(final):

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-from towerrec.files import Unwritable
+from towerrec.files import make_folder, unwritable
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +35,11 @@ def alone(final: Path) -> Iterator[None]:
     path = final.parent / f".lock-{final.name}"
     lock: TextIO | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = _locked(path, final)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
-            raise Unwritable(
-                error.errno,
-                f"could not write {final} ({error.strerror}): get the right to write there, free some space, or choose "
-                "another place; nothing was changed",
-            ) from error
+            raise unwritable(final, error) from error
         log.warning(f"{path.parent}: this file system has no locks, so processes that start together do the same work")
     try:
         yield
