@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from towerrec.data.encoders import Encoders
+from towerrec.npy import save_array
 from towerrec.schema import FeatureSchema, FeatureTable
 
 
@@ -112,13 +113,15 @@ def load_tables(directory: Path) -> EncodedTables:
     saved = directory / "item_recent"
     recent = load_tensors(saved) if saved.is_dir() else {}
     schema = FeatureSchema.from_dict(read_json(directory / "schema.json"))
+    user_ids = pl.read_parquet(directory / "user_ids.parquet")["user_id"]
+    item_ids = pl.read_parquet(directory / "item_ids.parquet")["item_id"]
     return EncodedTables(
         schema=schema,
         encoders=Encoders.from_dict(read_json(directory / "encoders.json")),
-        users=FeatureTable(load_tensors(directory / "users"), schema.num_users),
-        items=FeatureTable(load_tensors(directory / "items"), schema.num_items),
-        user_ids=pl.read_parquet(directory / "user_ids.parquet")["user_id"],
-        item_ids=pl.read_parquet(directory / "item_ids.parquet")["item_id"],
+        users=FeatureTable(load_tensors(directory / "users"), len(user_ids)),
+        items=FeatureTable(load_tensors(directory / "items"), len(item_ids)),
+        user_ids=user_ids,
+        item_ids=item_ids,
         item_days={name: days.numpy() for name, days in load_tensors(directory / "item_days").items()},
         item_recent={name: recent.numpy() for name, recent in recent.items()},
         display=pl.read_parquet(directory / "display.parquet"),
@@ -130,7 +133,7 @@ def save_tensors(columns: Mapping[str, Tensor] | Mapping[str, NDArray[Any]], dir
     """One .npy per tensor, numbered; `columns.json` names them, for a feature's name need not suit a file system."""
     directory.mkdir()
     for number, column in enumerate(columns.values()):
-        np.save(directory / f"{number}.npy", np.asarray(column))
+        save_array(directory / f"{number}.npy", np.asarray(column))
     _write_json(directory / "columns.json", list(columns))
 
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from towerrec.data.artefacts import EncodedTables, load_tables, load_tensors, save_tables, save_tensors
-from towerrec.data.cache import is_complete, write_directory
+from towerrec.data.cache import damage, write_directory
 from towerrec.data.history import UserHistory
 from towerrec.data.prepare import Prepared
 from towerrec.data.store import InteractionStore
 from towerrec.data.time import ages, local_time
+from towerrec.files import restored
 from towerrec.ragged import UserItems
 from towerrec.schema import FeatureTable
 
@@ -71,8 +72,12 @@ def item_ages(catalogue: Catalogue, at_ms: int | None) -> Tensor | None:
 
 def save_catalogue(prepared: Prepared, directory: str | Path, *, profile: str = "none") -> None:
     """Write the catalogue of a run; the folder is complete or not there."""
-    catalogue = catalogue_of(prepared, profile=profile)
-    write_directory(Path(directory), lambda temporary: _write(catalogue, temporary))
+    write_catalogue(catalogue_of(prepared, profile=profile), Path(directory))
+
+
+def write_catalogue(catalogue: Catalogue, directory: Path) -> None:
+    """Write a catalogue, further items and users included; the folder is complete or not there."""
+    write_directory(directory, lambda temporary: _write(catalogue, temporary))
 
 
 def load_catalogue(directory: str | Path) -> Catalogue:
@@ -82,17 +87,16 @@ def load_catalogue(directory: str | Path) -> Catalogue:
         ValueError: If the folder is missing, incomplete or damaged.
     """
     path = Path(directory)
+    restored(path)
     if not path.is_dir():
         raise ValueError(f"{path}: there is no catalogue; give a run directory that train.py finished")
-    if not is_complete(path):
-        raise ValueError(
-            f"{path}: the catalogue is incomplete or damaged; train again, or copy the whole run directory"
-        )
+    if (found := damage(path)) is not None:
+        raise ValueError(f"{path}/{found}; train again, or copy the whole run directory anew")
     packed = load_tensors(path / "packed")
     tables = load_tables(path)
     return Catalogue(
         **tables.__dict__,
-        seen=UserItems(packed["seen_offsets"], packed["seen_items"], tables.schema.num_items),
+        seen=UserItems(packed["seen_offsets"], packed["seen_items"], tables.items.num_rows),
         history=UserHistory(
             items=packed["history_items"],
             key=packed["history_key"],
@@ -101,7 +105,7 @@ def load_catalogue(directory: str | Path) -> Catalogue:
             moments=packed["history_moments"],
         ),
         in_log=packed["in_log"],
-        profiles=_profiles(packed, tables.schema.num_items),
+        profiles=_profiles(packed, tables.items.num_rows),
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch import device as Device
 
 from towerrec.nn.checks import check_one_of
-from towerrec.nn.lookup import Lists, Readers, pooled, read
+from towerrec.nn.lookup import Lists, Readers, pooled, pooled_padded, read
 from towerrec.nn.missing import Hidden, MissingValues
 from towerrec.schema import FIRST, UNKNOWN, FeatureSpec
 
@@ -28,7 +28,8 @@ class PackedFeatures:
 
     `id_N` int64 [N] or None; `index[width]` int64 [N, F] with table offsets added; `lists[name]` of N lists;
     `dense_NX` float32 [N, X] or None; `has_unknown_ids` where an id of the whole table is not known; `constant` where
-    the same rows are encoded in every step.
+    the same rows are encoded in every step; `padded[name]` int64 [N, L] instead of `lists` where a program is traced,
+    whose shapes must not hang on values.
     """
 
     id_N: Tensor | None
@@ -38,6 +39,7 @@ class PackedFeatures:
     num_rows: int
     has_unknown_ids: bool = False
     constant: bool = False
+    padded: dict[str, Tensor] = field(default_factory=dict)
     _readers: dict[int | None, Readers] = field(default_factory=dict, repr=False, compare=False)
 
     def readers(self, width: int | None, num_rows: int) -> Readers | None:
@@ -145,7 +147,15 @@ class FeatureEncoder(nn.Module):
         for table in self.list_tables.values():
             table[:FIRST] = 0.0
 
-    def pack(self, columns: Mapping[str, Tensor], *, context: bool, num_rows: int, device: Device) -> PackedFeatures:
+    def pack(
+        self,
+        columns: Mapping[str, Tensor],
+        *,
+        context: bool,
+        num_rows: int,
+        device: Device,
+        traced: bool = False,
+    ) -> PackedFeatures:
         """Lay columns out for `forward`.
 
         Args:
@@ -153,12 +163,14 @@ class FeatureEncoder(nn.Module):
             context: Whether to pack the context features or those of the table.
             num_rows: Rows of every column.
             device: Where absent columns are made.
+            traced: For a program that is traced: no value is looked at, so nothing is checked and lists stay padded.
 
         Raises:
             ValueError: A table column is missing or holds an index beyond the cardinality.
         """
         index: dict[int, list[Tensor]] = {}
         lists: dict[str, Lists] = {}
+        padded: dict[str, Tensor] = {}
         dense: list[Tensor] = []
         for spec in self.ordered:
             if spec.context != context:
@@ -166,10 +178,12 @@ class FeatureEncoder(nn.Module):
             column = columns.get(spec.name)
             if column is None:
                 column = _absent(spec, num_rows, device)
-            elif not context:
+            elif not context and not traced:
                 check_range(spec, column)
             if spec.kind == "categorical":
                 index.setdefault(self.width_of[spec.name], []).append(column.long() + self.offsets[spec.name])
+            elif spec.kind == "multi" and traced:
+                padded[spec.name] = column.long()
             elif spec.kind == "multi":
                 lists[spec.name] = Lists.of(column)
             else:
@@ -180,6 +194,7 @@ class FeatureEncoder(nn.Module):
             lists=lists,
             dense_NX=torch.cat(dense, dim=1) if dense else None,
             num_rows=num_rows,
+            padded=padded,
         )
 
     def hide(self, packed: PackedFeatures, hidden: Hidden, *, context: bool) -> PackedFeatures:
@@ -209,6 +224,8 @@ class FeatureEncoder(nn.Module):
         constant = packed.constant and torch.is_grad_enabled()
         for name, lists in packed.lists.items():
             parts.append(pooled(self.list_tables[name], lists, self.pooling, constant=constant))
+        for name, list_RL in packed.padded.items():
+            parts.append(pooled_padded(self.list_tables[name], list_RL, self.pooling))
         if packed.dense_NX is not None:
             parts.append(packed.dense_NX)
         if not parts:

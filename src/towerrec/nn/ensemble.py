@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from towerrec.nn.embedding import PackedFeatures
-from towerrec.nn.profile import Profile
+from towerrec.nn.profile import AnyProfile
 from towerrec.nn.towers import Tower
 from towerrec.nn.two_tower import TwoTower, build_two_tower
 from towerrec.schema import FeatureSchema, FeatureTable, Side
@@ -82,10 +82,13 @@ class Ensemble(nn.Module):
         context: Mapping[str, Tensor] | None = None,
         history_RH: Tensor | None = None,
         at_R: Tensor | None = None,
-        profile: Profile | None = None,
+        profile: AnyProfile | None = None,
     ) -> Tensor:
         """Vectors [R, V], see `TwoTower.user_vectors`."""
-        own = [None] * len(self.members) if profile is None else self._profiles(profile)
+        own: list[AnyProfile | None] = [None] * len(self.members)
+        if profile is not None:
+            # Each member reads its own part of the items' vectors.
+            own = [replace(profile, item_IV=part) for part in profile.item_IV.tensor_split(len(own), dim=1)]
         parts = [
             member.user_vectors(packed, context=context, history_RH=history_RH, at_R=at_R, profile=part)
             for member, part in zip(self.all, own, strict=True)
@@ -97,11 +100,6 @@ class Ensemble(nn.Module):
     ) -> Tensor:
         """Vectors [R, V], see `TwoTower.item_vectors`."""
         return torch.cat([member.item_vectors(packed, context=context, at_R=at_R) for member in self.all], dim=1)
-
-    def _profiles(self, profile: Profile) -> list[Profile]:
-        """Each member reads its own part of the items' vectors."""
-        parts = profile.item_IV.tensor_split(len(self.members), dim=1)
-        return [replace(profile, item_IV=part) for part in parts]
 
 
 Model = TwoTower | Ensemble
@@ -117,9 +115,13 @@ def without_biases(model: Model, vectors_RV: Tensor) -> Tensor:
 
     What is left are directions of taste, and the lengths that go with them.
     """
-    if not members_of(model)[0].folds_bias:
-        return vectors_RV
-    return torch.cat([part_RV[:, :-2] for part_RV in vectors_RV.tensor_split(len(members_of(model)), dim=1)], dim=1)
+    members = members_of(model)
+    return without_folded(vectors_RV, members=len(members)) if members[0].folds_bias else vectors_RV
+
+
+def without_folded(vectors_RV: Tensor, *, members: int) -> Tensor:
+    """Vectors of so many members side by side, each without its last two columns [R, V']."""
+    return torch.cat([part_RV[:, :-2] for part_RV in vectors_RV.tensor_split(members, dim=1)], dim=1)
 
 
 def build_model(schema: FeatureSchema, model: Mapping[str, Any]) -> Model:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from towerrec.nn.lookup import weighted_rows
 from towerrec.schema import PAD, UNKNOWN
 
 
@@ -77,6 +78,9 @@ class MeanPool(nn.Module):
 
     def forward(self, table_IW: Tensor, index_RH: Tensor) -> Tensor:
         """Vectors [R, W]."""
+        if torch.compiler.is_exporting():
+            present_RH = (index_RH != PAD).to(table_IW.dtype)
+            return weighted_rows(table_IW, index_RH, present_RH / present_RH.sum(1, keepdim=True).clamp(min=1))
         return F.embedding_bag(index_RH, table_IW, mode="mean", padding_idx=PAD)
 
 
@@ -94,6 +98,8 @@ class RecencyPool(nn.Module):
         """Vectors [R, W]."""
         age_H = torch.arange(index_RH.shape[1], device=index_RH.device, dtype=table_IW.dtype).log1p()
         weight_RH = masked_softmax((-self.decay * age_H).expand(index_RH.shape), index_RH != PAD)
+        if torch.compiler.is_exporting():
+            return weighted_rows(table_IW, index_RH, weight_RH)
         return F.embedding_bag(
             index_RH, table_IW, mode="sum", per_sample_weights=weight_RH.to(table_IW.dtype), padding_idx=PAD
         )

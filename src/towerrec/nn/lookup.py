@@ -177,7 +177,25 @@ def pooled(table_VW: Tensor, lists: Lists, pooling: str, *, constant: bool = Fal
         total_NW = F.embedding_bag(lists.value_P, table_VW, lists.first_N, mode="sum", padding_idx=PAD)
     factor_N1 = lists.kept_N1
     if pooling != "sum":
-        length_N1 = lists.count_N[:, None].clamp(min=1).to(total_NW.dtype)
-        own_N1 = length_N1.reciprocal() if pooling == "mean" else length_N1.rsqrt()
+        own_N1 = _share(lists.count_N[:, None], pooling, total_NW)
         factor_N1 = own_N1 if factor_N1 is None else factor_N1 * own_N1
     return total_NW if factor_N1 is None else total_NW * factor_N1
+
+
+def pooled_padded(table_VW: Tensor, list_NL: Tensor, pooling: str) -> Tensor:
+    """The same of lists as they are written, padded with `PAD` [N, L]: shapes hang on no value, so it can be traced."""
+    filled_NL = list_NL != PAD
+    total_NW = weighted_rows(table_VW, list_NL, filled_NL.to(table_VW.dtype))
+    return total_NW if pooling == "sum" else total_NW * _share(filled_NL.sum(1, keepdim=True), pooling, total_NW)
+
+
+def weighted_rows(table_VW: Tensor, index_NL: Tensor, weight_NL: Tensor) -> Tensor:
+    """Sums of rows by weights [N, W], without `embedding_bag`, which is no operator of ONNX."""
+    row_NLW = table_VW.index_select(0, index_NL.reshape(-1)).view(*index_NL.shape, -1)
+    return (weight_NL[:, None] @ row_NLW)[:, 0]
+
+
+def _share(count_N1: Tensor, pooling: str, like: Tensor) -> Tensor:
+    """What the sum of so many vectors is multiplied by, for their `mean` or `sqrt`."""
+    length_N1 = count_N1.clamp(min=1).to(like.dtype)
+    return length_N1.reciprocal() if pooling == "mean" else length_N1.rsqrt()

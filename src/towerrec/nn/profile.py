@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch import device as Device
 
+from towerrec.nn.lookup import weighted_rows
 from towerrec.ragged import UserItems
 
 KINDS = ("none", "positives", "rows")
@@ -63,6 +64,21 @@ class Profile:
 
 
 @dataclass
+class PaddedProfile:
+    """One profile a row: `item_RP` int64 [R, P], -1 where empty, in any order, and `positive_RP` bool [R, P].
+
+    Shapes hang on no value, so this can be traced; `item_IV` as in `Profile`.
+    """
+
+    item_RP: Tensor
+    positive_RP: Tensor
+    item_IV: Tensor
+
+
+AnyProfile = Profile | PaddedProfile
+
+
+@dataclass
 class UserProfiles:
     """The profiles of all users: `rows.values` is 1 for a positive and 0 for what was only shown."""
 
@@ -103,8 +119,10 @@ class ProfilePool(nn.Module):
             self.shown_share = nn.Parameter(torch.ones(()))
             self.shown_ID = nn.Parameter(torch.zeros(num_items, width))
 
-    def forward(self, profile: Profile) -> Tensor:
+    def forward(self, profile: AnyProfile) -> Tensor:
         """Pooled profiles [G, D]."""
+        if isinstance(profile, PaddedProfile):
+            return self._padded(profile)
         wide = torch.promote_types(profile.item_IV.dtype, torch.float32)
         item_ID = profile.item_IV[:, : self.width].to(wide)
         only_shown_P = ~profile.positive_P
@@ -115,6 +133,22 @@ class ProfilePool(nn.Module):
             count_G, sum_GD = _sums(profile, item_ID, weight_P=share_P)
             sum_GD = sum_GD + _sums(profile, self.shown_ID.to(wide), where_P=only_shown_P)[1]
         return sum_GD / count_G.clamp(min=1)[:, None].to(wide) ** self.power
+
+    def _padded(self, profile: PaddedProfile) -> Tensor:
+        """The same of padded profiles [R, D]."""
+        place_RP, present_RP = profile.item_RP.clamp(min=0), profile.item_RP >= 0
+        if self.shown_ID is None or self.shown_share is None:
+            present_RP = present_RP & profile.positive_RP
+            total_RD = weighted_rows(profile.item_IV[:, : self.width], place_RP, present_RP.float())
+        else:
+            shown_RP = (present_RP & ~profile.positive_RP).float()
+            own_RP = present_RP.float() + shown_RP * (self.shown_share - 1.0)
+            total_RD = weighted_rows(profile.item_IV[:, : self.width], place_RP, own_RP)
+            # Items that joined after training have no vector of their own here.
+            num_items = self.shown_ID.shape[0]
+            shown_RP = shown_RP * (place_RP < num_items)
+            total_RD = total_RD + weighted_rows(self.shown_ID, place_RP.clamp(max=num_items - 1), shown_RP)
+        return total_RD / present_RP.sum(1, keepdim=True).clamp(min=1).to(total_RD.dtype) ** self.power
 
 
 def _sums(

@@ -116,20 +116,26 @@ class Tower(nn.Module):
         self.output_activation = activation_of(layers.activation)() if output_activation else None
         self.bias = bias
 
-    def pack(self, columns: Mapping[str, Tensor], *, num_rows: int, device: torch.device) -> PackedFeatures:
+    def pack(
+        self, columns: Mapping[str, Tensor], *, num_rows: int, device: torch.device, traced: bool = False
+    ) -> PackedFeatures:
         """Lay out the columns of a table (its context features excluded), checked against the schema.
+
+        `traced`: for a program that is traced, unchecked (see `FeatureEncoder.pack`).
 
         Raises:
             ValueError: A column is missing or holds an index that the schema does not allow.
         """
-        packed = self.features.pack(columns, context=False, num_rows=num_rows, device=device)
+        packed = self.features.pack(columns, context=False, num_rows=num_rows, device=device, traced=traced)
         if self.id_spec is None:
             return packed
         spec = self.id_spec
         if spec.name not in columns:
             raise ValueError(f"the {spec.side} id column {spec.name!r} is missing: give it ({UNKNOWN} = unknown)")
-        check_range(spec, columns[spec.name])
         id_N = columns[spec.name].long()
+        if traced:
+            return replace(packed, id_N=id_N)
+        check_range(spec, id_N)
         return replace(packed, id_N=id_N, has_unknown_ids=bool((id_N < FIRST).any()))
 
     def pack_context(self, context: Mapping[str, Tensor], *, num_rows: int) -> PackedFeatures:

@@ -24,7 +24,7 @@ from towerrec.nn.checks import check_least, check_one_of, check_widths
 from towerrec.nn.embedding import PackedFeatures
 from towerrec.nn.history import History
 from towerrec.nn.history_encoders import user_history
-from towerrec.nn.profile import KINDS, Profile, ProfilePool
+from towerrec.nn.profile import KINDS, AnyProfile, ProfilePool
 from towerrec.nn.towers import InputDropout, Tower
 from towerrec.schema import ITEM_ID, USER_ID, FeatureSchema, FeatureSpec, FeatureTable, Side
 
@@ -248,7 +248,7 @@ class TwoTower(nn.Module):
         context: Mapping[str, Tensor] | None = None,
         history_RH: Tensor | None = None,
         at_R: Tensor | None = None,
-        profile: Profile | None = None,
+        profile: AnyProfile | None = None,
     ) -> Tensor:
         """Vectors [R, V] of packed users, or of those that `at_R` points to; context and history are one per result,
         profiles one per packed user. Without a profile it is empty.

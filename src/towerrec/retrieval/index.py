@@ -6,6 +6,7 @@ Shape letters: B users, C items with a vector, D vector width.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,12 @@ from torch import device as Device
 
 from towerrec.files import whole_directory
 from towerrec.ragged import TopN, UserItems
+from towerrec.retrieval.manifest import check_files, read_part, stamps
 from towerrec.retrieval.search import top_n_among
+from towerrec.schema import FeatureSchema
 
-_FORMAT = 1
+FORMAT = 2
+ABOUT = "index.json"
 
 
 @dataclass(frozen=True)
@@ -85,39 +89,71 @@ class ItemIndex:
     def to(self, device: Device | str) -> ItemIndex:
         return ItemIndex(self.vectors_CD.to(device), self.item_idx_C.to(device), self.num_items)
 
-    def save(self, directory: Path, *, facts: dict[str, Any] | None = None) -> None:
-        """Write `vectors.npy`, `items.npy` and `index.json`; `facts` (plain builtins) go into the latter."""
-        about = {
-            "format": _FORMAT,
-            "similarity": "dot",
+    def save(
+        self,
+        directory: Path,
+        *,
+        ids: Sequence[int | str] | None = None,
+        schema: FeatureSchema | None = None,
+        versions: Mapping[str, str | None] | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the index as a folder that says what it holds, whole or not at all.
+
+        `vectors.npy` are the vectors float32 [C, D], `items.npy` their rows in the item table int64 [C], `ids.json` the
+        raw id of every row of that table, and `index.json` the rest: metric, schema and its fingerprint, versions, and
+        size and SHA-256 of the other files.
+
+        Args:
+            directory: The folder; an older index there gives way.
+            ids: Raw ids of the item table [I]; None writes no `ids.json`.
+            schema: Of the towers that the vectors come from.
+            versions: Of what made them, by package.
+            facts: Further plain builtins.
+        """
+        assert ids is None or len(ids) == self.num_items
+        about: dict[str, Any] = {
+            "format": FORMAT,
+            "metric": "inner_product",
             "num_items": self.num_items,
             "indexed": self.item_idx_C.shape[0],
             "width": self.vectors_CD.shape[1],
-            "facts": facts or {},
+            "versions": dict(versions or {}),
+            "facts": dict(facts or {}),
         }
+        if schema is not None:
+            about |= {"schema_fingerprint": schema.fingerprint, "schema": schema.to_dict()}
         with whole_directory(directory) as filled:
             np.save(filled / "vectors.npy", self.vectors_CD.float().cpu().numpy())
             np.save(filled / "items.npy", self.item_idx_C.cpu().numpy())
-            (filled / "index.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            if ids is not None:
+                (filled / "ids.json").write_text(json.dumps(list(ids), ensure_ascii=False), encoding="utf-8")
+            about["files"] = stamps(filled)
+            (filled / ABOUT).write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, directory: Path) -> ItemIndex:
+    def load(cls, directory: Path, *, expect: FeatureSchema | None = None) -> ItemIndex:
         """Read what `save` wrote.
 
+        Args:
+            directory: The folder.
+            expect: The schema of the towers that are to ask it.
+
         Raises:
-            ValueError: If `directory` holds no index, or one whose parts do not belong together.
+            ValueError: If `directory` holds no index, one of another format, one of another schema than `expect`, or
+                one with a damaged file, which is named.
         """
-        about_file = directory / "index.json"
-        if not about_file.is_file():
-            raise ValueError(f"{directory} holds no item index: index.json is missing")
-        about = json.loads(about_file.read_text(encoding="utf-8"))
-        if about.get("format") != _FORMAT:
-            raise ValueError(f"{about_file}: format {about.get('format')!r} is not known, this version reads {_FORMAT}")
-        try:
-            vectors = np.load(directory / "vectors.npy", allow_pickle=False)
-            items = np.load(directory / "items.npy", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{directory}: the item index is damaged ({error}); write it again") from error
+        path = directory / ABOUT
+        if not path.is_file():
+            raise ValueError(f"{directory} holds no item index: {ABOUT} is missing")
+        about, schema = read_part(path, format=FORMAT, remedy="write the index again")
+        if expect is not None:
+            if schema is None:
+                raise ValueError(f"{path} does not say which features its vectors come from: write the index again")
+            schema.require(expect, name=str(path), other_name="the towers")
+        check_files(directory, about["files"])
+        vectors = np.load(directory / "vectors.npy", allow_pickle=False)
+        items = np.load(directory / "items.npy", allow_pickle=False)
         if vectors.shape != (about["indexed"], about["width"]) or items.shape != (about["indexed"],):
-            raise ValueError(f"{directory}: index.json and the arrays disagree; write the index again")
+            raise ValueError(f"{directory}: {ABOUT} and the arrays disagree; write the index again")
         return cls(torch.from_numpy(vectors), torch.from_numpy(items), int(about["num_items"]))
