@@ -15,4 +15,4 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    command_line.run(main)
+    command_line.run(main, resumes=True)

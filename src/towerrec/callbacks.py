@@ -40,6 +40,12 @@ class Throughput(Callback):
         """Mean rate of the whole fit."""
         return self.rows / self.seconds if self.seconds > 0 else 0.0
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.seconds = state_dict["rows"], state_dict["seconds"]
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_rows = self._epoch_steps = 0
         self._epoch_seconds = self._validation_seconds = 0.0

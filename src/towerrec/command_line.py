@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import logging
 import os
 import shutil
@@ -22,7 +23,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from towerrec import config_types, distributed, sweep_jobs, sweeping
+from towerrec import config_types, distributed, resuming, stopping, sweep_jobs, sweeping
+from towerrec.command_words import command_word, quoted_places
+from towerrec.wording import printable
 
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
@@ -34,26 +37,41 @@ _ROOM = (
 _failures: list[Exception] = []
 
 
-def run(main: Callable[[], Any]) -> None:
+def run(main: Callable[[], Any], *, resumes: bool = False) -> None:
     """Run an entrypoint: a mistake of the user ends in one readable message and exit code 1.
 
     Tracebacks of such mistakes appear where the environment variable `HYDRA_FULL_ERROR` is set to 1 (and always in the
     log of the run directory); an error that is not the user's always shows its traceback.
+
+    Args:
+        main: What Hydra made of it.
+        resumes: Whether `run=DIR` means to go on with that run (`towerrec.resuming`).
     """
+    with stopping.heard():
+        _run(main, resumes=resumes)
+
+
+def _run(main: Callable[[], Any], *, resumes: bool) -> None:
     # A second name: processes that this one starts find the first one set.
     asked = os.environ.setdefault("TOWERREC_FULL_ERROR", os.environ.get("HYDRA_FULL_ERROR", "0"))
     full = asked not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _failures.clear()
     try:
+        _escape_what_a_stream_cannot_hold()
         arguments = distributed.join(sys.argv)
+        if arguments is not None and resumes:
+            arguments = resuming.arguments(arguments)
         if arguments is None:
             return
-        sys.argv[:] = keys_of_run(arguments)
+        sys.argv[:] = quoted_places(arguments if resumes else keys_of_run(arguments))
         main()
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        held = [place for place in sweep_jobs.let_go() if (place / resuming.BEGUN).is_file()]
+        # Several are those of a sweep, which says so itself.
+        hint = f"; to go on: {resuming.how_to_go_on(held[0])}" if len(held) == 1 else ""
+        print(f"interrupted{hint}", file=sys.stderr)
+        sys.exit(stopping.exit_code())
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,12 +79,20 @@ def run(main: Callable[[], Any]) -> None:
     except Exception as error:
         _failures.append(error)
     finally:
+        sweep_jobs.let_go()
         distributed.leave()
     if any(not isinstance(failure, distributed.Elsewhere) for failure in _failures) and distributed.first_to_fail():
         for failure in _failures:
             _report(failure, full=full)
     if _failures:
         sys.exit(1)
+
+
+def _escape_what_a_stream_cannot_hold() -> None:
+    """A terminal that knows no Chinese shows escapes; it is no reason to end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def keys_of_run(arguments: list[str]) -> list[str]:
@@ -80,9 +106,9 @@ def keys_of_run(arguments: list[str]) -> list[str]:
 
 def _report(error: Exception, *, full: bool) -> None:
     if full or not is_users(error):
-        traceback.print_exception(error)
+        print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     else:
-        print(f"\nerror: {message(error)}", file=sys.stderr)
+        print(printable(f"\nerror: {message(error)}"), file=sys.stderr)
 
 
 def is_users(error: BaseException) -> bool:
@@ -111,10 +137,7 @@ def _plain(error: BaseException) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _no_such_choice(error.missing_cfg_file, list(error.options or []))
     if isinstance(error, OverrideParseException):
-        return (
-            f"cannot read {error.override!r} as group=option or key=value: quote what your shell would take apart, and "
-            f"put text with special characters in quotes of its own, 'key=\"text\"' ({_first_line(error)})"
-        )
+        return _unread(str(error.override), _first_line(error))
     if isinstance(error, HydraException) and isinstance(error.__cause__, ConfigKeyError | ConfigAttributeError):
         return _no_such_key(error.__cause__)
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
@@ -127,6 +150,15 @@ def _plain(error: BaseException) -> str:
         return f"{error.filename or 'a file'} could not be read or written ({error.strerror}): {_ROOM}"
     lines = [line for line in str(error).strip().splitlines() if not line.strip().startswith(_DETAILS)]
     return "\n".join(lines).strip()
+
+
+def _unread(override: str, reason: str) -> str:
+    key, found, value = override.partition("=")
+    such = command_word(key, value) if found and value[:1] not in "[{\"'" else "'key=\"text\"'"
+    return (
+        f"cannot read {override!r} as group=option or key=value: quote what your shell would take apart, and put text "
+        f"with special characters in quotes of its own: {such} ({reason})"
+    )
 
 
 def _no_such_choice(wanted: str, options: list[str]) -> str:
@@ -202,8 +234,8 @@ class KeepGoing(Callback):
         place = Path(config.hydra.runtime.output_dir)
         (place / sweeping.FAILED).unlink(missing_ok=True)
         self._held = ExitStack()
-        if config.hydra.mode == RunMode.MULTIRUN:
-            # Whoever starts the sweep again learns that this job is still running.
+        # Whoever starts the sweep again, or goes on with the run, learns that it is still running.
+        if config.hydra.mode == RunMode.MULTIRUN or (config.hydra.job.name == "train" and distributed.rank() == 0):
             self._held.enter_context(sweep_jobs.holding(place))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -231,11 +263,11 @@ def _say(error: Exception, config: DictConfig, said: str) -> None:
     """Tell of a job that failed, at once, and once more when the sweep ends; what is ours with its traceback."""
     place = Path(config.hydra.runtime.output_dir)
     if is_users(error) and os.environ.get("TOWERREC_FULL_ERROR", "0") in ("", "0"):
-        print(f"job {place.name} failed ({said}): {message(error)}", file=sys.stderr)
+        print(printable(f"job {place.name} failed ({said}): {message(error)}"), file=sys.stderr)
         sweeping.note_failure(place, message(error))
         return
     trace = "".join(traceback.format_exception(error))
-    print(f"job {place.name} failed ({said}):\n{trace}", file=sys.stderr)
+    print(printable(f"job {place.name} failed ({said}):\n{trace}"), file=sys.stderr)
     sweeping.note_failure(place, message(error) if is_users(error) else f"{type(error).__name__}: {message(error)}")
 
 
@@ -286,8 +318,8 @@ class Leaderboard(Callback):
         sweep = Path(config.hydra.sweep.dir)
         if sweep.is_dir():
             about = {name: OmegaConf.select(config, f"eval.{name}") for name in ("num_resamples", "correction")}
-            print(terminal(leaderboard.write(sweep, **about)))
-            print(f"leaderboard: {sweep / 'leaderboard.md'} (and .parquet, .html)")
+            print(printable(terminal(leaderboard.write(sweep, **about))))
+            print(printable(f"leaderboard: {sweep / 'leaderboard.md'} (and .parquet, .html)"))
 
 
 class Windows(Callback):
@@ -303,4 +335,4 @@ class Windows(Callback):
 
         said = windows.write(sweep, num_resamples=int(OmegaConf.select(config, "eval.num_resamples")))
         if said is not None:
-            print(f"\n{said}")
+            print(printable(f"\n{said}"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -20,139 +20,22 @@ from hydra.types import RunMode
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec.config_eval import EvalConfig, FactsConfig, check_eval
-from towerrec.config_loader import LoaderConfig
-from towerrec.config_prior import PriorConfig, PriorCurveConfig, check_prior
-from towerrec.config_types import RUN_GROUPS, at_least_one, check_types, closest, one_of
+from towerrec.config_asked import check_asked
+from towerrec.config_continue import check_continue, inherit
+from towerrec.config_eval import EvalConfig as EvalConfig  # here for those who read configs, too
+from towerrec.config_eval import FactsConfig, check_eval
+from towerrec.config_loader import LoaderConfig as LoaderConfig
+from towerrec.config_of_run import read_config
+from towerrec.config_prior import PriorConfig as PriorConfig
+from towerrec.config_prior import PriorCurveConfig, check_prior
+from towerrec.config_tasks import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig
+from towerrec.config_types import FREE_KEYS, RUN_GROUPS, at_least_one, check_types, closest, one_of
+from towerrec.distributed import rank
+from towerrec.files import whole_file
 from towerrec.progress import KINDS
 from towerrec.sweeping import BASIC_LAUNCHER
 
 ConfigT = TypeVar("ConfigT")
-
-
-@dataclass
-class PathsConfig:
-    """Where things are kept, relative to the working directory."""
-
-    data_dir: str = "data"
-    cache_dir: str = "data/cache"
-    log_dir: str = "logs"
-
-
-@dataclass
-class DataTaskConfig:
-    """What every task that reads a log needs.
-
-    Args:
-        audit: What follows from a leak that the audit finds (`towerrec.auditing`): `fail`, `warn`, or `off`: no audit.
-        progress: `auto`: bars on a terminal; `bar`: bars everywhere; `off`: none.
-    """
-
-    data: dict[str, Any] = field(default_factory=dict)
-    cleaning: dict[str, Any] = field(default_factory=dict)
-    label: dict[str, Any] = field(default_factory=dict)
-    split: dict[str, Any] = field(default_factory=dict)
-    features: dict[str, Any] = field(default_factory=dict)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    seed: int = 0
-    audit: str = "fail"
-    progress: str = "auto"
-
-
-@dataclass
-class TrainConfig(DataTaskConfig):
-    """`train.py`.
-
-    Args:
-        refit: Once validation has chosen the number of epochs, train anew for so many on training and validation rows
-            together (`refit.fit_twice`).
-    """
-
-    model: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    negatives: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    scheduler: dict[str, Any] = field(default_factory=dict)
-    trainer: dict[str, Any] = field(default_factory=dict)
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    logger: dict[str, Any] = field(default_factory=dict)
-    loader: LoaderConfig = field(default_factory=LoaderConfig)
-    refit: bool = False
-
-
-@dataclass
-class RecommendConfig:
-    """`recommend.py`.
-
-    Args:
-        run: Run directory that `train.py` printed.
-        checkpoint: `best` or `last`.
-        n: Length of every list.
-        users: File of users: a `user_id` column, one id a line, or feature columns for users the log does not know.
-        items: File of new items with their feature columns, added to the catalogue.
-        candidates: File of item ids; only these are recommended.
-        exclude_seen: Leave out what the user saw in training and validation.
-        at: Moment of the request (`2020-09-01T20:00`) for models that read hour, weekday or the item's age.
-        format: `parquet`, `csv` or `jsonl`.
-        output: File to write; null writes `recommendations.<format>` into the run directory. Processes that torchrun or
-            srun started write a directory instead, of one part each; null: `recommendations`.
-        batch_users: Users encoded at once.
-        memory_mb: Megabytes of scores held at once; null takes 128 on the CPU and 2,048 on an accelerator.
-        precision: `float32`, or `bfloat16` for accelerators: rough scores first, then float32, with the same lists.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        prior: Freshness at retrieval.
-        progress: `auto`: bars on a terminal; `bar`: bars everywhere; `off`: none.
-    """
-
-    run: str | None = None
-    checkpoint: str = "best"
-    n: int = 100
-    users: str | None = None
-    items: str | None = None
-    candidates: str | None = None
-    exclude_seen: bool = True
-    at: str | None = None
-    format: str = "parquet"
-    output: str | None = None
-    batch_users: int = 1024
-    memory_mb: float | None = None
-    precision: str = "float32"
-    device: str = "auto"
-    prior: PriorConfig = field(default_factory=PriorConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    progress: str = "auto"
-
-
-@dataclass
-class EvaluateConfig(DataTaskConfig):
-    """`evaluate.py`: exactly one of `run`, `recommendations`, `baseline` and `compare`.
-
-    Args:
-        run: Run directory; the data, label, split and features are those of its training.
-        checkpoint: `best` or `last`.
-        recommendations: List file of any system (`user_id`, `item_id` and `rank` or `score`), or directory of parts.
-        baseline: A baseline to judge like a model.
-        compare: Two or more of run directories, evaluation directories and sweeps; a sweep stands for its settings.
-        compare_against: `first` compares the first with each of the others, `all` each with each.
-        compare_grouped: Runs that differ in seed, fold or window only count as one setting, in `sweeps`, among `all`
-            that are given, or among `none`.
-        output: Directory for `metrics.json`, `per_user.parquet` and `report.html`; null: inside the run directory,
-            or a fresh one under `paths.log_dir`.
-        device: `auto`, `cpu`, `cuda`, ...
-        prior: Freshness at retrieval, for `run`, and the curve it draws.
-    """
-
-    run: str | None = None
-    checkpoint: str = "best"
-    recommendations: str | None = None
-    baseline: dict[str, Any] = field(default_factory=dict)
-    compare: list[str] | None = None
-    compare_against: str = "first"
-    compare_grouped: str = "sweeps"
-    output: str | None = None
-    device: str = "auto"
-    prior: PriorCurveConfig = field(default_factory=PriorCurveConfig)
 
 
 store = ConfigStore.instance()
@@ -162,8 +45,12 @@ store.store(name="evaluate_schema", node=EvaluateConfig)
 
 
 def train_config(cfg: DictConfig) -> TrainConfig:
-    """The typed, checked config of `train.py`."""
-    config = _typed(cfg, TrainConfig)
+    """The typed, checked config of `train.py`; with `run` that of the run which is to go on."""
+    run = cfg.get("run")
+    config = _typed(cfg, TrainConfig) if run is None else _as_it_began(cfg, Path(str(run)))
+    if run is None and config.continue_from is not None:
+        _go_on(config, Path(config.continue_from))
+    check_continue(config)
     check_eval(config.eval)
     _check_ways(config)
     for name in ("batch_size", "micro_batch", "eval_users", "eval_rows", "buffer_rows"):
@@ -201,8 +88,12 @@ def recommend_config(cfg: DictConfig) -> RecommendConfig:
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("progress", config.progress, KINDS)
     one_of("format", config.format, ("parquet", "csv", "jsonl"))
+    one_of("export_index", config.export_index, ("auto", "exact", "flat", "hnsw", "ivf_pq"))
+    if config.export is None and config.export_index != "auto":
+        raise ValueError(f"export_index={config.export_index} is part of an export: give export=FOLDER too")
     one_of("checkpoint", config.checkpoint, ("best", "last"))
     check_prior(config.prior)
+    check_asked(config)
     return config
 
 
@@ -234,8 +125,7 @@ def _with_settings_of_run(config: EvaluateConfig, run: Path) -> EvaluateConfig:
     """Take data, label, split and features from the run; what the command line says about them still counts."""
     trained = _config_of_run(run)
     own = dict(trained.split)
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    spoken = [override.split("=", 1)[0].lstrip("+~") for override in overrides]
+    spoken = _spoken()
     for group in RUN_GROUPS:
         now = getattr(config, group)
         setattr(config, group, now if group in spoken else getattr(trained, group))
@@ -264,13 +154,43 @@ def later_window(run: Path, window: int) -> EvaluateConfig:
     return EvaluateConfig(**shared, run=str(run), output=str(run / f"evaluation-window-{window}"))
 
 
+def _as_it_began(said: DictConfig, run: Path) -> TrainConfig:
+    """The settings that a run began with; where things lie and what is shown may be said anew."""
+    loaded = OmegaConf.merge(OmegaConf.structured(TrainConfig), read_config(run / ".hydra" / "config.yaml"))
+    assert isinstance(loaded, DictConfig)
+    for key in (word.partition("=")[0].lstrip("+") for word in HydraConfig.get().overrides.task):
+        if key in FREE_KEYS:
+            OmegaConf.update(loaded, key, OmegaConf.select(said, key))
+    config = _typed(loaded, TrainConfig)
+    config.run = str(run)
+    return config
+
+
+def _spoken() -> list[str]:
+    """Keys that the command line names."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override.split("=", 1)[0].lstrip("+~") for override in overrides]
+
+
+def _go_on(config: TrainConfig, run: Path) -> None:
+    """Take what is not said from the run that training goes on from, and keep it as this run's own settings."""
+    settled = inherit(config, _config_of_run(run), _spoken())
+    config.continue_from = settled["continue_from"] = str(run.resolve())
+    kept = output_dir() / ".hydra" / "config.yaml" if HydraConfig.initialized() else None
+    if kept is not None and kept.is_file() and rank() == 0:
+        saved = OmegaConf.load(kept)
+        for key, value in settled.items():
+            OmegaConf.update(saved, key, value, merge=key in ("eval", "loader"))
+        with whole_file(kept) as written:
+            OmegaConf.save(saved, written)
+
+
 def _config_of_run(run: Path) -> TrainConfig:
     """What a run was trained with, as far as a judgement reads it."""
     path = run / ".hydra" / "config.yaml"
     if not path.is_file():
         raise ValueError(f"run={run} is not a run directory of train.py: {path} is missing")
-    loaded = OmegaConf.load(path)
-    assert isinstance(loaded, DictConfig)
+    loaded = read_config(path)
     for group in ("callbacks", "logger"):  # they name the job that was running
         loaded.pop(group, None)
     saved = OmegaConf.merge(OmegaConf.structured(TrainConfig), loaded)

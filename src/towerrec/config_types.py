@@ -9,6 +9,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+FREE_KEYS = ("progress", "paths.data_dir", "paths.cache_dir", "paths.log_dir")
+"""What may be said of a run that goes on: it changes nothing that is learnt."""
 RUN_GROUPS = ("data", "cleaning", "label", "split", "features")
 """Groups of the config that say how a log is prepared: `evaluate.py run=DIR` takes them from the run."""
 

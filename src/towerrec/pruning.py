@@ -38,6 +38,12 @@ class Pruning(Callback):
         self.pruned: dict[str, Any] | None = None
         self._values: list[float] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self._values, "pruned": self.pruned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._values, self.pruned = state_dict["values"], state_dict["pruned"]
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
             return

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -13,9 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from towerrec.command_words import command_word
 from towerrec.cost import peak_memory_bytes
 from towerrec.data.prepare import Prepared
-from towerrec.files import write_json
+from towerrec.files import read_json, write_json
 from towerrec.schema import SPLITS
 
 PACKAGES = ("towerrec", "torch", "lightning", "polars", "numpy", "hydra-core", "torchmetrics")
@@ -44,7 +47,10 @@ class RunDirectory:
         run = cls(root)
         if not run.facts_file.is_file():
             held = ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-            raise ValueError(f"run={path} is not a finished run of train.py: run.json is missing (it holds {held})")
+            begun = (root / "begun.json").is_file()
+            resume = f"; it was stopped, python train.py {command_word('run', path)} goes on with it"
+            hint = resume if begun else f" (it holds {held})"
+            raise ValueError(f"run={path} is not a finished run of train.py: run.json is missing{hint}")
         return run
 
     @property
@@ -80,17 +86,16 @@ class RunDirectory:
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` says."""
-        facts: dict[str, Any] = json.loads(self.facts_file.read_text(encoding="utf-8"))
+        facts: dict[str, Any] = read_json(self.facts_file)
         return facts
 
 
-def begin(seed: int) -> dict[str, Any]:
-    """Facts at the start of a run."""
-    return {"seed": seed, **environment(), "begun": time.time()}
-
-
 def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
-    """Write `run.json`: what was trained, on what, at what cost; returns its content."""
+    """Write `run.json`: what was trained, on what, at what cost; returns its content.
+
+    Of a run that was stopped and went on, `seconds` and `rows_per_second` are those of all its parts and
+    `total_seconds` those of the last one; `resumed` tells when it went on.
+    """
     facts = {
         **{key: value for key, value in begun.items() if key != "begun"},
         "data": prepared.data_name,
@@ -112,11 +117,11 @@ def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], pre
 
 def next_steps(run: RunDirectory, fitted: dict[str, Any]) -> str:
     """What a person may do next, and the run directory last."""
-    place = run.shown
+    place, this = run.shown, command_word("run", run.shown)
     rate = f"{fitted['rows_per_second']:,.0f} rows/s"
     return (
         f"\ntrained {fitted['epochs']} epochs in {fitted['seconds']:.1f} s ({rate}) on {fitted['device']}\n"
-        f"next:\n  python recommend.py run={place}\n  python evaluate.py run={place}\nrun directory: {place}"
+        f"next:\n  python recommend.py {this}\n  python evaluate.py {this}\nrun directory: {place}"
     )
 
 
@@ -126,8 +131,9 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -7,15 +7,15 @@ more values, finds what it has done.
 from __future__ import annotations
 
 import fcntl
-import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from towerrec.files import whole_file, write_json
+from towerrec.files import read_json, whole_file, write_json
 from towerrec.sweeping import FAILED
 
 PRUNED = "pruned.txt"
@@ -141,19 +141,60 @@ def holding(directory: Path) -> Iterator[None]:
     Raises:
         ValueError: If another living process holds it.
     """
+    place = directory.resolve()
+    if place in _held:
+        yield
+        return
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / LOCK
-    with path.open("a", encoding="utf-8") as lock:
+    path = place / LOCK
+    lock = _locked(path)
+    _held[place] = lock
+    try:
+        yield
+    finally:
+        # Not that of somebody who found it free after `let_go`.
+        if _held.pop(place, None) is lock:
+            path.unlink(missing_ok=True)
+        lock.close()
+
+
+def hold(directory: Path) -> None:
+    """Hold a directory until `let_go`, or for as long as this process lasts.
+
+    Raises:
+        ValueError: If another living process holds it.
+    """
+    place = directory.resolve()
+    if place not in _held:
+        _held[place] = _locked(place / LOCK)
+
+
+def let_go() -> list[Path]:
+    """Let go of all directories that are held, and tell which they were."""
+    held = list(_held)
+    for place in held:
+        (place / LOCK).unlink(missing_ok=True)
+        _held.pop(place).close()
+    return held
+
+
+_held: dict[Path, IO[str]] = {}
+
+
+def _locked(path: Path) -> IO[str]:
+    """An open file that nobody else can lock."""
+    while True:
+        lock = path.open("a", encoding="utf-8")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.close()
             raise ValueError(
-                f"{directory} is still being written by another process: wait for it, or end it, and start again"
+                f"{path.parent} is still being written by another process: wait for it, or end it, and start again"
             ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        if path.exists() and os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
+            return lock
+        lock.close()  # whoever held it has just removed it
 
 
 def outcome(directory: Path, *, monitor: str) -> tuple[str, float | None]:
@@ -169,7 +210,7 @@ def outcome(directory: Path, *, monitor: str) -> tuple[str, float | None]:
     found, path = state(directory), directory / "run.json"
     if found not in ("finished", "pruned") or not path.is_file():
         return found, None
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_json(path)
     if facts["monitor"] != monitor:
         raise ValueError(
             f"{directory} watched {facts['monitor']}, the study {monitor}: figures of different kinds do not compare; "

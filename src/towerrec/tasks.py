@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ from towerrec import (
     auditing,
     choices,
     comparing,
+    continuing,
     distributed,
-    freshness,
+    exporting,
     judging,
     later,
     progress,
     recommending,
+    resuming,
     sweep_jobs,
 )
 from towerrec.choices import loss_node, split_node
@@ -29,13 +33,14 @@ from towerrec.config import (
     build,
     output_dir,
 )
-from towerrec.data.catalogue import load_catalogue, save_catalogue
+from towerrec.data.catalogue import save_catalogue
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.report import as_text
 from towerrec.files import write_json
 from towerrec.refit import fit_twice
 from towerrec.report import side_by_side_text
-from towerrec.run_directory import RunDirectory, begin, environment, finish, next_steps
+from towerrec.retriever import Retriever
+from towerrec.run_directory import RunDirectory, environment, finish, next_steps
 from towerrec.scoring import torch_device
 from towerrec.tensorboard import results
 from towerrec.training import fit
@@ -47,26 +52,44 @@ def train(cfg: TrainConfig) -> float | None:
     """Prepare, train, judge and save; returns the validation figure that was watched, for sweeps."""
     show_progress(cfg.progress)
     run = RunDirectory(output_dir())
-    begun = begin(cfg.seed)
+    begun = begin(run, cfg)
     data = prepared_data(cfg)
+    resuming.same_log(run.root, data.prepared.fingerprint)
     log.info(as_text(data.prepared.report))
     judging.check_rules(cfg.eval, data.prepared)
-    begun["audit"] = auditing.audited(data, cfg.audit)
-    fitted = fit_twice(cfg, data, run.root) if cfg.refit else fit(cfg, data, run.root)
+    origin = continuing.origin_of(cfg)
+    begun["audit"] = auditing.audited(data, cfg.audit, *continuing.leaks(origin, data.prepared))
+    start = continuing.settled(cfg, origin, data.prepared)
+    fitted = (fit_twice if cfg.refit else fit)(cfg, data, run.root, start=start)
     if fitted.facts["rank"] != 0:
         return fitted.monitored
+    fitted.facts.update(continuing.facts(origin))
     known = judging.log_of_run(data.prepared, fitted.facts, on="test")
     save_catalogue(known, run.catalogue, profile=fitted.facts["profile"])
     facts = finish(run, begun, fitted.facts, data.prepared)
     if fitted.pruned is not None:
         results.write(fitted.loggers, run, known, {}, facts)
         log.info(sweep_jobs.note_pruned(run.root, fitted.pruned))
+        resuming.tidy(run.root)
         return fitted.monitored
     judged = judging.judge_training(cfg.eval, run, data.prepared, seed=cfg.seed, facts=facts)
-    write_json(run.metrics_file, {on: found.metrics for on, found in judged.items()})
     results.write(fitted.loggers, run, known, judged, facts)
+    # The last file of a run: it is what says that nothing is left to do.
+    write_json(run.metrics_file, {on: found.metrics for on, found in judged.items()})
+    resuming.tidy(run.root)
     log.info(next_steps(run, fitted.facts))
     return fitted.monitored
+
+
+def begin(run: RunDirectory, cfg: TrainConfig) -> dict[str, Any]:
+    """Facts at the start of a run; `begun.json` is there from now on."""
+    facts = environment()
+    begun = {"seed": cfg.seed, **facts, "begun": time.time()}
+    resuming.return_to(run.root)
+    if distributed.rank() == 0:
+        written = resuming.begin(run.root, asdict(cfg), facts, asked=cfg.run is not None)
+        begun["resumed"] = written["resumed"]
+    return begun
 
 
 def watched(cfg: TrainConfig) -> tuple[str, str]:
@@ -84,28 +107,29 @@ def watched(cfg: TrainConfig) -> tuple[str, str]:
 def recommend(cfg: RecommendConfig) -> None:
     """Write a ranked list for every user that was asked for, from a run directory alone."""
     show_progress(cfg.progress)
-    run = RunDirectory.open(str(cfg.run))
-    catalogue = recommending.with_new_items(load_catalogue(run.catalogue), cfg.items)
-    asked = recommending.request(catalogue, users=cfg.users, candidates=cfg.candidates, exclude_seen=cfg.exclude_seen)
-    device = torch_device(cfg.device)
-    trained = judging.load(run, checkpoint=cfg.checkpoint, device=device, catalogue=catalogue, at=cfg.at)
-    scores = freshness.dialled(trained.scores, cfg.prior, catalogue, at_ms=trained.scores.moment.at_ms)
+    if cfg.export is not None:
+        exporting.export(cfg)
+        return
+    retriever = Retriever.load(str(cfg.run), checkpoint=cfg.checkpoint, device=cfg.device)
+    if cfg.items is not None:
+        retriever = retriever.with_items(cfg.items)
+    name, lists = asked_for(retriever, cfg)
     job = distributed.job()
-    name = f"recommendations.{cfg.format}" if job is None else "recommendations"
-    path = run.root / name if cfg.output is None else Path(cfg.output)
-    tables = recommending.lists(
-        scores,
-        catalogue,
-        asked,
-        n=cfg.n,
-        batch_users=cfg.batch_users,
-        memory_mb=cfg.memory_mb,
-        precision=cfg.precision,
-        peers=distributed.peers(),
-    )
+    path = Path(str(cfg.run)) / (f"{name}.{cfg.format}" if job is None else name)
+    path = path if cfg.output is None else Path(cfg.output)
     write = recommending.write if job is None else partial(recommending.write_parts, job=job)
-    num_rows = write(tables, catalogue, path, format=cfg.format)
-    log.info(f"{num_rows:,} rows, {asked.num_users:,} users, up to {cfg.n} items each -> {path}")
+    log.info(write(lists, path, format=cfg.format).told(lists, path))
+
+
+def asked_for(retriever: Retriever, cfg: RecommendConfig) -> tuple[str, recommending.Lists]:
+    """What `recommend.py` writes and how it is called: lists for users, or of similar items."""
+    how: dict[str, Any] = {"n": cfg.n, "memory_mb": cfg.memory_mb, "precision": cfg.precision}
+    how["peers"] = distributed.peers()
+    rules: dict[str, Any] = {"allow": cfg.candidates, "deny": cfg.deny, "at": cfg.at}
+    if cfg.similar is not None:
+        return "similar", retriever.similar_lists(None if cfg.similar is True else cfg.similar, **rules, **how)
+    asked = retriever.request(cfg.users, exclude_seen=cfg.exclude_seen, history=cfg.history, prior=cfg.prior, **rules)
+    return "recommendations", retriever.lists(asked, prior=cfg.prior, batch_users=cfg.batch_users, **how)
 
 
 def evaluate(cfg: EvaluateConfig) -> None:
@@ -159,6 +183,7 @@ def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
     if isinstance(cfg, TrainConfig):
         # Pieces of a batch are cut by the module, not by the loader.
         loader = {k: v for k, v in cfg.loader.__dict__.items() if v is not None and k != "micro_batch"}
+    loader |= continuing.of_data(cfg)
     data = RetrievalDataModule(
         source=build(cfg.data, "data"),
         cleaning=build(cfg.cleaning, "cleaning"),

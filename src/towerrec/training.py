@@ -12,22 +12,25 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
-from towerrec import distributed
+from towerrec import distributed, resuming
 from towerrec.assembling import module_of, probed_scale, settle_batches
 from towerrec.callbacks import Throughput
 from towerrec.checkpoint import num_epochs
 from towerrec.choices import loss_node, model_node, positive_share, probes_scale, watched
 from towerrec.config import TrainConfig, build
 from towerrec.config_types import check_types
+from towerrec.continuing import Start
 from towerrec.curves import CURVES, CurvesFile
 from towerrec.data.datamodule import RetrievalDataModule
-from towerrec.lightning_trainer import callbacks_of, lightnings_words, processes, quiet, trainer_of
+from towerrec.last_checkpoint import RESUME_KEY, LastCheckpoint, newest, where
+from towerrec.lightning_trainer import callbacks_of, lightnings_words, processes, quiet, train, trainer_of
 from towerrec.module import RetrievalModule
 from towerrec.nn.losses import Loss
 from towerrec.nn.two_tower import TwoTower
 from towerrec.pruning import pruning
 from towerrec.run_directory import RunDirectory
 from towerrec.sharding import ShardedTables
+from towerrec.stability import guarded
 from towerrec.tensorboard import results
 
 log = logging.getLogger(__name__)
@@ -56,8 +59,25 @@ class Fitted:
     loggers: list[Logger] = field(default_factory=list)
 
 
-def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
-    """Train on a prepared log and leave `checkpoints/best.ckpt` and `checkpoints/last.ckpt` under `directory`."""
+def fit(
+    cfg: TrainConfig,
+    data: RetrievalDataModule,
+    directory: Path,
+    *,
+    part: str = "",
+    start: Start | None = None,
+) -> Fitted:
+    """Train on a prepared log and leave `checkpoints/best.ckpt` and `checkpoints/last.ckpt` under `directory`.
+
+    Where `last.ckpt` is there already, training goes on from it.
+
+    Args:
+        cfg: All settings; what they leave open is settled in place.
+        data: The log.
+        directory: The run directory.
+        part: Folder of the curves in it, where a run has more than one fit.
+        start: Weights to begin with, where the run continues another one.
+    """
     quiet()
     prepared = data.prepared
     loss: Loss = build(loss_node(cfg.loss, prepared, candidates=cfg.eval.candidates), "loss")
@@ -65,25 +85,36 @@ def fit(cfg: TrainConfig, data: RetrievalDataModule, directory: Path) -> Fitted:
     validated = prepared.store.num_rows("val") > 0
     cfg.trainer = processes(cfg.trainer)
     if validated and probes_scale(cfg.model, loss):
-        cfg.model = {**cfg.model, "scale": probed_scale(cfg, data, loss)}
+        known = resuming.settled(directory).get("scale")
+        cfg.model = {**cfg.model, "scale": probed_scale(cfg, data, loss) if known is None else known}
+        resuming.settle(directory, scale=cfg.model["scale"])
     cfg.model = model_node(cfg.model, loss, only_positives=positive_share(prepared) == 1.0)
     check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
     module = module_of(cfg, data, loss, validated=validated)
+    if start is not None:
+        start.into(module)
     throughput = Throughput()
     monitor, mode = watched(cfg.callbacks, loss)
     pruner = pruning(directory, monitor=monitor, mode=mode, decides=distributed.rank() == 0) if validated else None
-    ours = [throughput, CurvesFile(directory / CURVES), *([pruner] if pruner else [])]
-    callbacks = [*ours, *callbacks_of(cfg.callbacks, loss, validated=validated, logged=bool(cfg.logger))]
+    ours = [throughput, CurvesFile(directory / part / CURVES), *([pruner] if pruner else [])]
+    callbacks = guarded([*ours, *callbacks_of(cfg.callbacks, loss, validated=validated, logged=bool(cfg.logger))])
+    # What restores a state comes before those whose state it is.
+    callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
     trainer = trainer_of(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
-    results.begin(trainer.loggers, RunDirectory(directory), prepared.report, module.hparams["settings"])
+    last = next((callback for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
+    found = None if last is None else newest(last.directory)
+    if last is None or found is None:
+        results.begin(trainer.loggers, RunDirectory(directory), prepared.report, module.hparams["settings"])
+    else:
+        last.go_on_from(found)
+        log.info(where(found))
+        results.go_on(trainer.loggers, found[RESUME_KEY]["loggers"])
     parameters = _num_parameters(module)  # now: training may share them out over processes
     started = time.perf_counter()
     with lightnings_words():
-        trainer.fit(module, datamodule=data)
-    seconds = time.perf_counter() - started
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        train(trainer, module, data)
+    seconds = time.perf_counter() - started + (0.0 if last is None else last.seconds_before)
     saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
     # Only the first process wrote it, perhaps on another node's disk.
     seen = num_epochs(saver.best_model_path) if saver and trainer.is_global_zero and saver.best_model_path else None
@@ -124,7 +155,7 @@ def _headline(module: RetrievalModule, loss: Loss, data: RetrievalDataModule) ->
     schema = data.prepared.schema
     users, items = len(schema.side("user")), len(schema.side("item"))
     parameters = _num_parameters(module)
-    rows = data.prepared.store.num_rows("train")
+    rows = data.num_learnt
     return (
         f"model: {users} user and {items} item features, {parameters:,} parameters; loss {loss.name} on "
         f"{loss.rows} of {rows:,} training rows, "

@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ class BlockLoader:
         self.rule = positive if kind == "positives" else None
         self.history, self.history_length = history, history_length
         self.rank, self.world_size, self.device = rank, world_size, torch.device(device)
-        self.epoch = 0
+        self.epoch = self._first = 0
         self.num_rows = store.count("train", rule=self.rule)
 
     @property
@@ -102,32 +103,42 @@ class BlockLoader:
         """Choose the order of the next pass."""
         self.epoch = epoch
 
+    def start_at(self, batch: int) -> None:
+        """As `BatchLoader.start_at`; pools before that batch are not read."""
+        self._first = batch
+
     def __len__(self) -> int:
         return len(batch_bounds(self.num_rows, batch_size=self.batch_size, world_size=self.world_size)) - 1
 
     def __iter__(self) -> Iterator[Batch]:
-        pools = self._pools()
+        first, self._first = self._first, 0
+        pools = self._pools(first * self.batch_size * self.world_size)
         # The next pool is made while the last one is trained on.
         with ThreadPoolExecutor(max_workers=1) as thread:
             coming = thread.submit(next, pools, None)
-            while (rows := coming.result()) is not None:
+            while (pool := coming.result()) is not None:
                 coming = thread.submit(next, pools, None)
-                yield from BatchLoader(
-                    rows,
+                batches = BatchLoader(
+                    pool.rows,
                     batch_size=self.batch_size,
                     history=self.history,
                     history_length=self.history_length,
                     rank=self.rank,
                     world_size=self.world_size,
                 )
+                batches.start_at(pool.seen // (self.batch_size * self.world_size))
+                yield from batches
 
-    def _pools(self) -> Iterator[Rows]:
-        """The rows of an epoch in their order, a pool at a time."""
+    def _pools(self, seen: int = 0) -> Iterator[_Pool]:
+        """The rows of an epoch in their order, a pool at a time; the first `seen` of them are those of whole batches,
+        and what lies before the pool of the next one is not read."""
         columns = _Columns(self.store, with_times=self.history_length > 0)
         generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
         for place_M in self._places(columns):
             order_M = torch.randperm(len(place_M), generator=generator).numpy()
-            yield columns.rows(place_M, order_M, self.device)
+            if seen < len(place_M):
+                yield _Pool(columns.rows(place_M, order_M, self.device), seen)
+            seen = max(seen - len(place_M), 0)
 
     def _places(self, columns: _Columns) -> Iterator[NDArray[np.int64]]:
         """Which rows make each pool; the last takes in what would not fill a batch of all processes."""
@@ -161,6 +172,14 @@ class BlockLoader:
             if self.rule is not None:
                 places = places[np.asarray(positive_mask(columns.read("label", places), self.rule))]
             yield places
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """Rows of a pool, of which the first `seen` were trained on before."""
+
+    rows: Rows
+    seen: int
 
 
 class _Columns:

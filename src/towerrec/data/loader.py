@@ -70,7 +70,7 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.drop_last = drop_last
-        self.epoch = 0
+        self.epoch = self._first = 0
         self.chosen = _chosen(rows, kind, positive)
         self._windows: tuple[Tensor, Tensor] | None = None
         if history is not None and history_length > 0:
@@ -91,6 +91,10 @@ class BatchLoader:
         """Choose the permutation of the next pass."""
         self.epoch = epoch
 
+    def start_at(self, batch: int) -> None:
+        """Leave out the batches before that one in the next pass: training goes on within an epoch."""
+        self._first = batch
+
     @property
     def batch_sampler(self) -> None:
         """None: Lightning looks here before it asks what kind of sampler there is."""
@@ -104,8 +108,9 @@ class BatchLoader:
         return len(self._bounds()) - 1
 
     def __iter__(self) -> Iterator[Batch]:
+        first, self._first = self._first, 0
         order = self._order()
-        bounds = self._bounds()
+        bounds = self._bounds()[first:]
         for start, end in pairwise(bounds):
             yield self._batch(order, start, end)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import time
 from collections.abc import Mapping
@@ -72,6 +73,25 @@ class TensorBoard(TensorBoardLogger):
         for folder in (self.folder, self.folder / RESULT):
             for path in (*folder.glob(_EVENTS), *folder.glob(self.NAME_HPARAMS_FILE)):
                 path.unlink()
+
+    def position(self) -> dict[str, int]:
+        """The size of every event file, once all that was logged is in them."""
+        self.experiment.flush()
+        if self._result is not None:
+            self._result.flush()
+        return {str(path.relative_to(self.folder)): path.stat().st_size for path in self._event_files()}
+
+    def back_to(self, position: Mapping[str, int]) -> None:
+        """Cut the event files to the sizes they had, and remove those that were not there: no step is there twice."""
+        for path in self._event_files():
+            size = position.get(str(path.relative_to(self.folder)))
+            if size is None:
+                path.unlink()
+            elif path.stat().st_size > size:
+                os.truncate(path, size)
+
+    def _event_files(self) -> list[Path]:
+        return [path for folder in (self.folder, self.folder / RESULT) for path in sorted(folder.glob(_EVENTS))]
 
     def begin_row(self, hparams: Mapping[str, bool | float | str]) -> None:
         """Open the run's row of HParams."""

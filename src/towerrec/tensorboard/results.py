@@ -14,6 +14,7 @@ from towerrec import judging
 from towerrec.data.prepare import Prepared
 from towerrec.data.report import as_text
 from towerrec.evaluation import Evaluation
+from towerrec.last_checkpoint import Cuttable
 from towerrec.naming import item_categories, item_titles
 from towerrec.report.groups import overrides_of
 from towerrec.report.text import comparison
@@ -42,6 +43,19 @@ def begin(loggers: Iterable[Logger], run: RunDirectory, report: Mapping[str, Any
         # The first of two fits has no row of its own: one run, one row.
         if not board.version:
             board.begin_row(hparams.columns(settings, overrides_of(run.root)))
+
+
+@rank_zero_only
+def go_on(loggers: Iterable[Logger], positions: Mapping[str, Any]) -> None:
+    """Before training goes on: forget what was logged after the checkpoint that it goes on from.
+
+    Args:
+        loggers: Those of the trainer.
+        positions: Where they were then, by the name of their class (`last_checkpoint.Cuttable`).
+    """
+    for logger in loggers:
+        if isinstance(logger, Cuttable):
+            logger.back_to(positions.get(type(logger).__name__, {}))
 
 
 def write(

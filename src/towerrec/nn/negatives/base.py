@@ -12,9 +12,9 @@ V width of the vectors, M items drawn for each row, N shared items.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -156,6 +156,13 @@ class Negatives:
 
     def start_epoch(self) -> None:
         """Forget what earlier epochs left, so that a resumed run equals an uninterrupted one."""
+
+    def running_state(self) -> dict[str, Any]:
+        """What the batches of this epoch have left, in tensors and builtins: what `start_epoch` forgets."""
+        return {}
+
+    def load_running_state(self, state: Mapping[str, Any]) -> None:
+        """Go on within an epoch where `running_state` was asked for."""
 
     def for_rows(self, request: Request) -> RowNegatives | None:
         """Negatives of every row for a pointwise or pairwise loss, or None."""

@@ -7,6 +7,8 @@ I items, V width of the vectors.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +56,15 @@ class CrossBatch(Negatives):
         self._queue.clear()
         self._count_I.zero_()
         self._vectors_IV = None
+
+    def running_state(self) -> dict[str, Any]:
+        return {"queue": list(self._queue), "count": self._count_I, "vectors": self._vectors_IV}
+
+    def load_running_state(self, state: Mapping[str, Any]) -> None:
+        device = self._count_I.device
+        self._queue = deque(item_idx_B.to(device) for item_idx_B in state["queue"])
+        self._count_I = state["count"].to(device)
+        self._vectors_IV = None if state["vectors"] is None else state["vectors"].to(device)
 
     def join(self, vectors_FV: Tensor, idx_F: Tensor, count_F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Candidates of the batch and, behind them, those of the queue: vectors [C, V], items [C], draws [C]."""

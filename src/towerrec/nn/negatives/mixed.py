@@ -6,6 +6,7 @@ Shape letters: B rows of a batch, M items drawn for each row, I items.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +69,13 @@ class Mixed(Negatives):
     def start_epoch(self) -> None:
         for source in self.sources:
             source.start_epoch()
+
+    def running_state(self) -> dict[str, Any]:
+        return {"sources": [source.running_state() for source in self.sources]}
+
+    def load_running_state(self, state: Mapping[str, Any]) -> None:
+        for source, of_source in zip(self.sources, state["sources"], strict=True):
+            source.load_running_state(of_source)
 
     def for_rows(self, request: Request) -> RowNegatives | None:
         drawn = [rows for source in self.sources if (rows := source.for_rows(request)) is not None]

@@ -1,0 +1,343 @@
+"""`last.ckpt`: all that a training needs to go on as if nobody had stopped it.
+
+Lightning writes its checkpoints in the middle of things: before the figures of the epoch are logged, within a
+validation. What it restores from them repeats hooks and leaves holes in the curves. Here a checkpoint is written only
+where one thing has ended and the next has not begun: between two epochs, between two batches, and after the last epoch.
+Restoring sets Lightning's counters to that place and leaves its own ways of restarting alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
+
+from towerrec import stopping
+from towerrec.checkpoint import read
+from towerrec.module import RetrievalModule
+from towerrec.schema import Batch
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS, NEXT = "last.ckpt", "last-previous.ckpt", "last-next.ckpt"
+RESUME_KEY = "towerrec_resume"
+
+# Processes agree on the time once in so many batches: asking each other costs more than a small step.
+_TOGETHER = 64
+
+
+@runtime_checkable
+class Cuttable(Protocol):
+    """A logger that can go back to where it was."""
+
+    def position(self) -> dict[str, Any]:
+        """Where it is now, in plain builtins."""
+
+    def back_to(self, position: Mapping[str, Any]) -> None:
+        """Forget what was logged after `position`."""
+
+
+@runtime_checkable
+class _Skips(Protocol):
+    def start_at(self, batch: int) -> None: ...
+
+
+class LastCheckpoint(Callback):
+    """Keeps `last.ckpt` up to date and, where training goes on from one, restores it.
+
+    It is written between epochs, after the last one, when a signal asks training to stop, and within an epoch as often
+    as is asked for. The one before stays beside it as `last-previous.ckpt` until the run is finished. Nothing that is
+    learnt depends on when it is written.
+
+    Args:
+        dirpath: Folder of the checkpoints.
+        every_n_steps: Also after so many batches of an epoch; None: not by their number.
+        every_minutes: Also when so much time has passed since the last one; None: not by time.
+
+    Raises:
+        ValueError: Zero or less.
+    """
+
+    def __init__(self, *, dirpath: str, every_n_steps: int | None = None, every_minutes: float | None = 10.0) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
+            if value is not None and not value > 0:
+                raise ValueError(f"callbacks.last.{name} must be above 0, or null for never, got {value}")
+        self.directory = Path(dirpath)
+        self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
+        self.seconds_before = 0.0
+        self._from: dict[str, Any] | None = None
+        self._position: dict[str, Any] | None = None
+        self._muted: list[Any] | None = None
+        self._saving: dict[str, Any] | None = None
+        self._since = self._started = time.monotonic()
+
+    def go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """Have the next fit go on from a checkpoint that this class wrote."""
+        self._from = checkpoint
+        self.seconds_before = float(checkpoint[RESUME_KEY]["seconds"])
+
+    # -- going on ------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = self._since = time.monotonic()
+        if self._from is not None:
+            self._mute(trainer)  # the start of this run was logged when it began
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning has set a handler of its own, which leaves in the middle of an epoch without a checkpoint.
+        stopping.listen(at_batches=trainer.world_size == 1)
+        if self._from is None:
+            return
+        self._unmute(trainer)
+        checkpoint, self._from = self._from, None
+        self._position = checkpoint[RESUME_KEY]
+        assert isinstance(pl_module, RetrievalModule)
+        _restore(trainer, checkpoint)
+        _set_random(_own(trainer, self._position["random"]))
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._position is None:
+            if trainer.global_step > 0:
+                self._save(trainer, batch=0)
+            return
+        batch = self._position["batch"]
+        if batch == 0:
+            self._position = None
+            return
+        self._mute(trainer)  # so was the start of this epoch
+        loader = trainer.train_dataloader
+        assert isinstance(loader, _Skips)
+        loader.start_at(batch)
+        epoch_loop = trainer.fit_loop.epoch_loop
+        # Now the loop leaves its count of batches alone. It takes the step before for one that was not counted.
+        epoch_loop.restarting = True
+        epoch_loop._batches_that_stepped -= 1
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, RetrievalModule)
+        if self._position is not None:
+            self._unmute(trainer)
+            position, self._position = self._position, None
+            pl_module.load_running_state(_own(trainer, position["running"]))
+            _set_random(_own(trainer, position["random"]))
+        elif self._is_due(trainer, batch_idx):
+            self._save(trainer, batch=batch_idx)
+        if stopping.asked():
+            if batch_idx % trainer.accumulate_grad_batches == 0 and batch_idx > 0:
+                self._save(trainer, batch=batch_idx)
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        stopping.listen(at_batches=False)
+        if self._position is None:
+            self._save(trainer, batch=0, finished=True)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        stopping.listen(at_batches=False)
+
+    # -- writing -------------------------------------------------------------------------------------------------
+
+    def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
+        # Between two steps: gradients that are being added up are in no checkpoint.
+        if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches != 0:
+            return False
+        if self.every_n_steps is not None and batch_idx % self.every_n_steps == 0:
+            return True
+        if self.every_minutes is None:
+            return False
+        if trainer.world_size > 1 and batch_idx // trainer.accumulate_grad_batches % _TOGETHER != 0:
+            return False
+        late = time.monotonic() - self._since >= 60 * self.every_minutes
+        return bool(trainer.strategy.broadcast(late)) if trainer.world_size > 1 else late
+
+    def _save(self, trainer: L.Trainer, *, batch: int, finished: bool = False) -> None:
+        if trainer.fast_dev_run:
+            return
+        self._saving = self._state(trainer, batch=batch, finished=finished)
+        try:
+            trainer.save_checkpoint(self.directory / NEXT)
+        finally:
+            self._saving = None
+        if trainer.is_global_zero:
+            last = self.directory / LAST
+            if last.is_file():
+                last.replace(self.directory / PREVIOUS)
+            (self.directory / NEXT).replace(last)
+        self._since = time.monotonic()
+
+    def _state(self, trainer: L.Trainer, *, batch: int, finished: bool) -> dict[str, Any]:
+        module = trainer.lightning_module
+        assert isinstance(module, RetrievalModule)
+        running = module.running_state() if batch > 0 else {}
+        return {
+            "epoch": trainer.current_epoch,
+            "batch": batch,
+            "finished": finished,
+            "should_stop": trainer.should_stop,
+            "seconds": self.seconds_before + time.monotonic() - self._started,
+            "random": _of_all(trainer, _random()),
+            "running": _of_all(trainer, running),
+            "loggers": {
+                type(logger).__name__: logger.position()
+                for logger in trainer.loggers
+                if trainer.is_global_zero and isinstance(logger, Cuttable)
+            },
+            "callback_metrics": _plain(trainer.callback_metrics),
+            "logged_metrics": _plain(trainer.logged_metrics),
+            "deferred": [saver._defer_save_until_validation for saver in _savers(trainer)],
+        }
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add what this class restores, to the checkpoints of its own."""
+        if self._saving is None:
+            return
+        checkpoint[RESUME_KEY] = self._saving
+        # Lightning counts the epoch that is going on from 0; between two epochs that is the one before.
+        checkpoint["epoch"] = max(trainer.current_epoch - (self._saving["batch"] == 0), 0)
+
+    def _mute(self, trainer: L.Trainer) -> None:
+        self._muted, trainer.loggers = trainer.loggers, []
+
+    def _unmute(self, trainer: L.Trainer) -> None:
+        if self._muted is not None:
+            trainer.loggers, self._muted = self._muted, None
+
+
+def newest(directory: Path) -> dict[str, Any] | None:
+    """The newest checkpoint of `LastCheckpoint` in a folder; None where none was written yet.
+
+    A damaged one is named in a line, and the one before is taken.
+
+    Raises:
+        ValueError: All that are there are damaged, or they are of another kind.
+    """
+    there = [path for name in (NEXT, LAST, PREVIOUS) if (path := directory / name).is_file()]
+    wrong: list[ValueError] = []
+    for path in there:
+        try:
+            found = read(path)
+        except ValueError as error:
+            wrong.append(error)
+            log.warning(f"{error}; looking for the checkpoint before")
+            continue
+        if RESUME_KEY not in found:
+            raise ValueError(f"{path} was not written to go on from (another version of towerrec): train anew")
+        return found
+    if wrong:
+        raise ValueError(f"{wrong[0]}; remove last*.ckpt in {directory} to train from the start") from wrong[0]
+    return None
+
+
+def where(checkpoint: Mapping[str, Any]) -> str:
+    """Where a training goes on, in a line."""
+    state = checkpoint[RESUME_KEY]
+    epochs = f"{state['epoch']} epoch{'' if state['epoch'] == 1 else 's'}"
+    if state["finished"]:
+        return f"training was over after {epochs}"
+    return f"going on after {epochs}" + (f" and {state['batch']} batches" if state["batch"] else "")
+
+
+def _restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Put everything in its place, in a trainer that is about to start its first epoch."""
+    state = checkpoint[RESUME_KEY]
+    trainer.strategy.load_model_state_dict(checkpoint, strict=True)
+    trainer.strategy.load_optimizer_state_dict(checkpoint)
+    for config, scheduler in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
+        config.scheduler.load_state_dict(scheduler)
+    precision = trainer.precision_plugin
+    if type(precision).__qualname__ in checkpoint:
+        precision.load_state_dict(checkpoint[type(precision).__qualname__])
+    for callback in trainer.callbacks:
+        if callback.state_key in checkpoint["callbacks"]:
+            callback.load_state_dict(copy.deepcopy(checkpoint["callbacks"][callback.state_key]))
+    for saver, deferred in zip(_savers(trainer), state["deferred"], strict=True):
+        saver._defer_save_until_validation = deferred
+    _count(trainer, checkpoint["loops"]["fit_loop"], epoch=state["epoch"], batch=state["batch"])
+    trainer.callback_metrics.update(_on(trainer, state["callback_metrics"]))
+    trainer.logged_metrics.update(_on(trainer, state["logged_metrics"]))
+    trainer.should_stop = state["should_stop"]
+
+
+def _count(trainer: L.Trainer, loops: dict[str, Any], *, epoch: int, batch: int) -> None:
+    """Lightning's counters: `epoch` epochs and `batch` batches of the next one are over, and nothing has begun."""
+    fit_loop = trainer.fit_loop
+    fit_loop.load_state_dict(loops)
+    epochs, batches = fit_loop.epoch_progress, fit_loop.epoch_loop.batch_progress
+    for counted, number in ((epochs.current, epoch), (epochs.total, epoch), (batches.total, None)):
+        over = counted.completed if number is None else number
+        counted.ready = counted.started = counted.processed = counted.completed = over
+    if batch > 0:
+        now = batches.current
+        now.ready = now.started = now.processed = now.completed = batch
+        batches.is_last_batch = False
+    # It is as if these loops had run all the time.
+    fit_loop.restarting = False
+    fit_loop.on_iteration_done()
+    fit_loop.epoch_loop.on_iteration_done()
+
+
+def _savers(trainer: L.Trainer) -> list[ModelCheckpoint]:
+    return [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]
+
+
+def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in figures.items()}
+
+
+def _on(trainer: L.Trainer, figures: Mapping[str, Any]) -> dict[str, Any]:
+    device = trainer.strategy.root_device
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in figures.items()}
+
+
+def _random() -> dict[str, Any]:
+    """States of all random generators of this process, as builtins and tensors."""
+    version, internal, gauss = random.getstate()
+    name, keys, place, has_gauss, cached = np.random.get_state()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "numpy": [
+            str(name),
+            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
+            int(place),
+            int(has_gauss),
+            float(cached),
+        ],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def _set_random(state: Mapping[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+    name, keys, place, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _of_all(trainer: L.Trainer, mine: dict[str, Any]) -> list[dict[str, Any]]:
+    """What every process has, by rank."""
+    if trainer.world_size == 1:
+        return [mine]
+    everybody: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everybody, mine)
+    return everybody
+
+
+def _own(trainer: L.Trainer, everybody: list[dict[str, Any]]) -> dict[str, Any]:
+    """This process's part; with another number of processes than before, the first one's."""
+    return everybody[trainer.global_rank if len(everybody) == trainer.world_size else 0]

@@ -1,0 +1,232 @@
+"""Going on with a run that was stopped: `python train.py run=DIR`, wherever it was stopped and by whatever.
+
+A run goes on with its own settings (`DIR/.hydra/config.yaml`), from the place that `last.ckpt` holds, and ends as the
+run that nobody stopped: on a CPU to the last bit. What was not finished is done again whole: the preparation of the
+log (its cache appears whole or not at all), the steps since the last checkpoint, the judgement. `begun.json`, the first
+file of a run, says what it is.
+
+What stands here is looked at before Hydra makes or writes anything, so nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from towerrec import distributed, sweep_jobs
+from towerrec.command_words import command_word
+from towerrec.config_types import FREE_KEYS
+from towerrec.files import read_json, write_json
+
+log = logging.getLogger(__name__)
+
+BEGUN = "begun.json"
+WORD = "run="
+
+_MULTIRUN = {"-m", "--multirun"}
+
+
+def arguments(argv: Sequence[str]) -> list[str] | None:
+    """The words for Hydra of a command that goes on with a run; others as they are. None: there is nothing to do.
+
+    The run directory becomes that of this job, and its `.hydra` stays as it is.
+
+    Raises:
+        ValueError: No run of `train.py`, a run that another process is working on, or words that would change it.
+    """
+    words = [word for word in argv[1:] if word.startswith(WORD)]
+    if not words:
+        return list(argv)
+    root = Path(_unquoted(words[-1].removeprefix(WORD)))
+    others = [word for word in argv[1:] if not word.startswith(WORD)]
+    if distributed.rank() == 0:
+        _refuse_changes(root, others)
+        check(root)
+        if is_finished(root):
+            print(_finished(root))
+            return None
+        sweep_jobs.hold(root)
+    directory = _quoted(str(root.resolve()))
+    return [argv[0], *others, f"{WORD}{directory}", f"hydra.run.dir={directory}", "hydra.output_subdir=null"]
+
+
+def check(root: Path) -> None:
+    """Refuse what is no run directory.
+
+    Raises:
+        ValueError: It says what is there instead.
+    """
+    if not root.is_dir():
+        raise ValueError(f"run={root}: there is no such directory; train.py prints the run directory last")
+    if (root / "multirun.yaml").is_file():
+        raise ValueError(
+            f"run={root} is a sweep: start it again with its own command and hydra.sweep.dir={root}, then jobs that "
+            "were interrupted go on and finished ones are skipped"
+        )
+    config = root / ".hydra" / "config.yaml"
+    if not (root / BEGUN).is_file() or not config.is_file():
+        held = ", ".join(sorted(path.name for path in root.iterdir())[:8]) or "nothing"
+        raise ValueError(
+            f"run={root} is not a run of train.py that could go on: {BEGUN} or .hydra/config.yaml is missing (it holds "
+            f"{held}); start it anew with its command"
+        )
+
+
+def is_finished(root: Path) -> bool:
+    """Whether a run directory has its end: nothing is left to do there."""
+    return sweep_jobs.state(root) in ("finished", "pruned")
+
+
+def begin(root: Path, config: Mapping[str, Any], facts: Mapping[str, Any], *, asked: bool) -> dict[str, Any]:
+    """Begin a run in its directory, or note that it goes on, and return what `begun.json` says.
+
+    A job of a sweep goes on where a former start left it, if it is asked for the same settings.
+
+    Args:
+        root: The run directory.
+        config: All settings, plain builtins.
+        facts: Conditions of this process (`run_directory.environment`).
+        asked: Whether it was asked for by `run=`.
+    """
+    path, settings = root / BEGUN, _digest(config)
+    before = read_json(path) if path.is_file() else None
+    if before is not None and (asked or before["settings"] == settings) and not is_finished(root):
+        begun = {**before, "resumed": [*before["resumed"], {"started": facts["started"], "command": facts["command"]}]}
+        _say_conditions(before["conditions"], facts)
+    else:
+        _forget(root)
+        begun = {
+            "what": "a run of towerrec's train.py: python train.py run=DIR goes on with it",
+            "settings": settings,
+            "working_directory": str(Path.cwd()),
+            "begun": time.time(),
+            "conditions": dict(facts),
+            "resumed": [],
+            "settled": {},
+        }
+    write_json(path, begun)
+    return begun
+
+
+def return_to(root: Path) -> None:
+    """Go to the working directory in which a run began: its settings hold relative paths."""
+    path = root / BEGUN
+    there = Path(read_json(path)["working_directory"]) if path.is_file() else Path.cwd()
+    if there != Path.cwd() and there.is_dir():
+        log.info(f"working directory: {there}, where the run began")
+        os.chdir(there)
+
+
+def settled(root: Path) -> dict[str, Any]:
+    """What an earlier start of the run has found out and decided; empty where there was none."""
+    path = root / BEGUN
+    found: dict[str, Any] = read_json(path)["settled"] if path.is_file() else {}
+    return found
+
+
+def settle(root: Path, **found: Any) -> None:
+    """Keep what was found out, so that a run which goes on need not find it out again, perhaps otherwise."""
+    path = root / BEGUN
+    if path.is_file() and distributed.rank() == 0:
+        begun = read_json(path)
+        if begun["settled"] != begun["settled"] | found:
+            write_json(path, {**begun, "settled": begun["settled"] | found})
+
+
+def same_log(root: Path, fingerprint: str) -> None:
+    """Keep the fingerprint of the prepared log; a run goes on with that log only.
+
+    Raises:
+        ValueError: The log is another one now.
+    """
+    known = settled(root).get("fingerprint")
+    if known is not None and known != fingerprint:
+        raise ValueError(
+            f"run={root} began on a log with the fingerprint {known[:12]}, now it has {fingerprint[:12]}: its files, "
+            "or what is computed from them, have changed. Put them back as they were, or start another run"
+        )
+    settle(root, fingerprint=fingerprint)
+
+
+def how_to_go_on(root: Path) -> str:
+    """The command that goes on with a run."""
+    here = Path.cwd()
+    shown = root.relative_to(here) if root.is_relative_to(here) else root
+    return f"python train.py {command_word('run', shown)}"
+
+
+def tidy(root: Path) -> None:
+    """Remove what only a run that is not finished needs."""
+    for path in (root / "checkpoints").rglob("last-*.ckpt"):
+        path.unlink(missing_ok=True)
+
+
+def _forget(root: Path) -> None:
+    """A run that begins anew in a directory must not find the end or the checkpoints of another."""
+    for name in ("run.json", "metrics.json", sweep_jobs.PRUNED):
+        (root / name).unlink(missing_ok=True)
+    for path in (root / "checkpoints").rglob("last*.ckpt"):
+        path.unlink()
+
+
+def _refuse_changes(root: Path, words: Sequence[str]) -> None:
+    if _MULTIRUN & set(words):
+        raise ValueError(f"run={root} goes on with one run: leave out -m")
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        if word.startswith("-") or key in FREE_KEYS or key.startswith("hydra."):
+            continue
+        raise ValueError(
+            f"{word}: run={root} goes on with the run's own settings, so that it ends as if it had not been stopped; "
+            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said. For other settings start another run"
+        )
+
+
+def _finished(root: Path) -> str:
+    command = how_to_go_on(root).removeprefix("python train.py ")
+    if (root / sweep_jobs.PRUNED).is_file():
+        return f"{(root / sweep_jobs.PRUNED).read_text(encoding='utf-8').strip()}: {root} is over, nothing was changed"
+    facts = read_json(root / "run.json")
+    best = "" if facts.get("monitored") is None else f", {facts['monitor']} {facts['monitored']:.4f}"
+    return (
+        f"{root} is finished ({facts['epochs']} epochs{best}): nothing was changed\n"
+        f"next:\n  python recommend.py {command}\n  python evaluate.py {command}"
+    )
+
+
+def _say_conditions(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """One line where a run goes on under conditions that may change its last digits."""
+    changed = []
+    for name in ("python", "machine", "git_commit", "threads", "device"):
+        if name in then and then[name] != now.get(name):
+            changed.append(f"{name} {then[name]} then, {now.get(name)} now")
+    for name, version in then["versions"].items():
+        if now["versions"].get(name) != version:
+            changed.append(f"{name} {version} then, {now['versions'].get(name)} now")
+    if changed:
+        log.info(f"not as it began: {'; '.join(changed)}. What it ends with may differ in the last digits")
+
+
+def _digest(config: Mapping[str, Any]) -> str:
+    learnt = {name: value for name, value in config.items() if name not in ("run", "progress", "paths")}
+    return hashlib.sha256(json.dumps(learnt, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _quoted(text: str) -> str:
+    """Text as a value in Hydra's grammar."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("${", "\\${")
+    return f'"{escaped}"'
+
+
+def _unquoted(word: str) -> str:
+    """A path as it was said, also in quotes for Hydra."""
+    if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'":
+        quote = word[0]
+        return word[1:-1].replace("\\${", "${").replace(f"\\{quote}", quote).replace("\\\\", "\\")
+    return word
