@@ -60,14 +60,15 @@ def read_checkpoint(path: Path, *, map_location: Any | None = "cpu") -> dict[str
 
     Raises:
         ValueError: There is no such file, it is damaged, or it is something else; says what to do.
+        OSError: It may not be read.
     """
     if not path.is_file():
         raise ValueError(f"there is no checkpoint {path}")
+    with path.open("rb"):  # what may not be read is no damage
+        pass
     try:
         _check(path)
         content = torch.load(path, map_location=map_location, weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # a damaged file breaks the reader in many ways, and all of them mean the same
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
