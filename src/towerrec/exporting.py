@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from towerrec.exporting_towers import lists_of, write_towers
 from towerrec.files import whole_directory, write_json
 from towerrec.nn.programs import program_inputs
 from towerrec.retrieval import export_folder
+from towerrec.retrieval.approximate import require_faiss, write_approximate
 from towerrec.retrieval.export_folder import SIDES
 from towerrec.retrieval.export_towers import require_onnx
 from towerrec.retrieval.exported_model import ExportedModel
@@ -82,7 +83,7 @@ def export(config: RecommendConfig) -> None:
         for_nobody(given, catalogue, name=name)
     listed = allowed(catalogue, catalogue.user_ids, allow=config.candidates, deny=config.deny, exclude_seen=False)
     scores = retriever.scores.at(Moment(moment(config.at, catalogue.timezone)))
-    with whole_directory(target) as folder:
+    with whole_directory(target, marker=export_folder.MANIFEST) as folder:
         about = write_export(folder, scores, catalogue, listed.candidates, name=trained.name, kind=config.export_index)
     size = sum(stamp["bytes"] for stamp in about["files"].values())
     log.info(
@@ -91,7 +92,7 @@ def export(config: RecommendConfig) -> None:
         f"from the model; {size / 2**20:.1f} MiB in {time.perf_counter() - begun:.1f} s -> {target}"
     )
     if about["approximate"] is not None:
-        log.info(f"approximate index: {about['approximate']}")
+        log.info(_measured(about["approximate"]))
 
 
 def write_export(
@@ -121,9 +122,7 @@ def write_export(
     )
     measured = None
     if kind != EXACT:
-        from towerrec.retrieval import approximate
-
-        measured = approximate.write_approximate(folder / "index" / "faiss", index, user_UV, kind=kind)
+        measured = write_approximate(folder / "index" / "faiss", index, user_UV, kind=kind)
     _write_ids(folder, "users", catalogue.user_ids.alias("user_id"))
     _write_ids(folder, "items", catalogue.item_ids.alias("item_id"))
     write_catalogue(catalogue, folder / "catalogue")
@@ -166,15 +165,23 @@ def _check(config: RecommendConfig, target: Path) -> None:
                 "out export"
             )
     require_onnx()
-    if config.export_index != EXACT and find_spec("faiss") is None:
-        raise ValueError(
-            f'export_index={config.export_index} needs faiss: pip install -e ".[export]", or use export_index={EXACT}'
-        )
+    if config.export_index != EXACT:
+        require_faiss(config.export_index)
     if target.exists() and not (target.is_dir() and (not any(target.iterdir()) or export_folder.is_export(target))):
         raise ValueError(
             f"export={target}: there is something else, which would be lost; name a new folder, an empty one, or an "
             "older export"
         )
+
+
+def _measured(found: Mapping[str, Any]) -> str:
+    """What was measured of the approximate index, in a line."""
+    one = {kind: timed["one_query"]["median_ms"] for kind, timed in found["latency"].items()}
+    recall = ", ".join(f"{name} {share:.4f}" for name, share in found["recall"].items())
+    return (
+        f"approximate index, {found['kind']}: {recall}; {one['approximate']:.2f} ms a user, exact {one['exact']:.2f} "
+        f"ms ({found['users']:,} users)"
+    )
 
 
 def _write_ids(folder: Path, name: str, ids: pl.Series) -> None:

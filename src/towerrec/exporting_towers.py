@@ -14,13 +14,14 @@ from torch import Tensor
 
 from towerrec.data.catalogue import Catalogue
 from towerrec.files import read_json, write_json
-from towerrec.nn.ensemble import Model, members_of
+from towerrec.nn.ensemble import Model
 from towerrec.nn.profile import UserProfiles
 from towerrec.nn.programs import ItemProgram, UserProgram
 from towerrec.retrieval import export_folder
 from towerrec.retrieval.export_folder import SIDES, TOWERS
 from towerrec.retrieval.export_towers import VECTOR, traced, write_onnx, write_pt2
 from towerrec.retrieval.exported_model import ExportedModel
+from towerrec.schema import FeatureTable, Side
 
 # Rows on which the programs are compared with the towers, and how far they may lie apart (`difference`).
 _COMPARED, TOLERANCE = 512, 1e-4
@@ -35,20 +36,19 @@ def write_towers(folder: Path, model: Model, catalogue: Catalogue, *, history_le
     directory, schema = folder / "towers", catalogue.schema
     directory.mkdir()
     item_IV = None if model.profile is None else _plain_items(model, catalogue)
-    programs = {"user": UserProgram(model, item_IV), "item": ItemProgram(model)}
+    programs: dict[Side, UserProgram | ItemProgram] = {"user": UserProgram(model, item_IV), "item": ItemProgram(model)}
     opset = 0
     for side in SIDES:
         graph = traced(programs[side])
         write_pt2(graph, directory / f"{side}.pt2")
         opset = write_onnx(graph, programs[side].inputs, directory / f"{side}.onnx")
-    members = members_of(model)
     about: dict[str, Any] = {
         "format": export_folder.FORMAT,
         "schema_fingerprint": schema.fingerprint,
         "schema": schema.to_dict(),
         "model": {
-            "members": len(members),
-            "folds_bias": members[0].folds_bias,
+            "members": model.num_members,
+            "folds_bias": model.folds_bias,
             "profile": model.profile_kind,
             "profile_items": len(catalogue.item_ids),
             "history_length": history_length if model.reads_history else 0,
@@ -87,7 +87,8 @@ def parity(
 ) -> float:
     """How far exported towers lie from their model, on known users and items (`difference`)."""
     furthest = 0.0
-    for side, table in (("user", catalogue.users), ("item", catalogue.items)):
+    tables: dict[Side, FeatureTable] = {"user": catalogue.users, "item": catalogue.items}
+    for side, table in tables.items():
         rows_R = torch.randperm(table.num_rows, generator=torch.Generator().manual_seed(0))[:_COMPARED]
         more: dict[str, Any] = {}
         if side == "user" and model.reads_history:

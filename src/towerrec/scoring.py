@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from towerrec.nn.ensemble import Model, without_biases
 from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import score
 from towerrec.ragged import UserItems
+from towerrec.retrieval.exported_model import ExportedModel
 from towerrec.retrieval.prior import with_column
 
 
@@ -51,7 +53,7 @@ class TowerScores:
     """Vectors of a model in evaluation mode.
 
     Args:
-        model: The two towers.
+        model: The two towers, of a run or of an exported folder.
         tables: Encoded users and items.
         history: Training positives of the users, read by models with a history.
         history_length: Positives handed over per user.
@@ -62,7 +64,7 @@ class TowerScores:
 
     def __init__(
         self,
-        model: Model,
+        model: Model | ExportedModel,
         tables: EncodedTables,
         *,
         history: UserHistory,
@@ -71,7 +73,7 @@ class TowerScores:
         device: Device,
         moment: Moment = Moment(),
     ) -> None:
-        self.model = model.to(device).eval()
+        self.model: Model | ExportedModel = model.to(device).eval()
         self.tables = tables
         self.device = device
         self.moment = moment
@@ -83,8 +85,9 @@ class TowerScores:
             self.profiles = UserProfiles(profiles).to(device)
         self._dial_I: Tensor | None = None
         self._rows_of: tuple[Tensor, Tensor] | None = None
-        self._users = model.pack("user", tables.users.to(device))
-        self._items = model.pack("item", tables.items.to(device))
+        # What a model packs, it reads again: `PackedFeatures`, or `Columns` of an exported one.
+        self._users: Any = model.pack("user", tables.users.to(device))
+        self._items: Any = model.pack("item", tables.items.to(device))
         self._profile_IV = None if self.profiles is None else self._vectors({})
 
     def at(self, moment: Moment) -> TowerScores:

@@ -15,6 +15,7 @@ from towerrec.retrieval import index as index_module
 from towerrec.retrieval.index import ItemIndex
 from towerrec.retrieval.recommend import as_table, lists_schema, recommend, write_lists
 from towerrec.retrieval.search import top_n, top_n_among
+from towerrec.schema import FeatureSchema, FeatureSpec
 
 USER_IDS = pl.Series("user_id", ["zoe", "adam", "mia", "bob"])
 ITEM_IDS = pl.Series("item_id", [100, 7, 300, 20, 5])
@@ -51,15 +52,36 @@ def test_a_missing_or_damaged_index_is_refused(tmp_path: Path):
     ItemIndex.of(vectors(20, 0)).save(tmp_path / "index")
     whole = (tmp_path / "index" / "vectors.npy").read_bytes()
     (tmp_path / "index" / "vectors.npy").write_bytes(whole[:-50])
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match=r"vectors\.npy is damaged: it has"):
         ItemIndex.load(tmp_path / "index")
-    np.save(tmp_path / "index" / "vectors.npy", np.zeros((3, 4), np.float32))
-    with pytest.raises(ValueError, match="disagree"):
+    (tmp_path / "index" / "vectors.npy").write_bytes(whole[:-1] + b"x")
+    with pytest.raises(ValueError, match=r"vectors\.npy is damaged or of another artefact"):
         ItemIndex.load(tmp_path / "index")
     about = json.loads((tmp_path / "index" / "index.json").read_text())
-    (tmp_path / "index" / "index.json").write_text(json.dumps(about | {"format": 99}))
-    with pytest.raises(ValueError, match="format 99"):
+    (tmp_path / "index" / "vectors.npy").write_bytes(whole)
+    (tmp_path / "index" / "index.json").write_text(json.dumps(about | {"width": 3}))
+    with pytest.raises(ValueError, match="disagree"):
         ItemIndex.load(tmp_path / "index")
+    (tmp_path / "index" / "index.json").write_text(json.dumps(about | {"format": 1}))
+    with pytest.raises(ValueError, match="format 1 is not known, this version reads 2"):
+        ItemIndex.load(tmp_path / "index")
+
+
+def test_an_index_says_which_ids_and_features_it_is_of_and_is_refused_by_other_towers(tmp_path: Path):
+    features = (FeatureSpec("item_id", "item", "categorical", cardinality=22), FeatureSpec("age", "item", "numeric"))
+    schema = FeatureSchema(features, num_users=3, num_items=20)
+    ids = [2**63 - 1, -7, *range(18)]
+    ItemIndex.of(vectors(20, 0)).save(tmp_path / "index", ids=ids, schema=schema, versions={"torch": "2"})
+    about = json.loads((tmp_path / "index" / "index.json").read_text())
+    assert json.loads((tmp_path / "index" / "ids.json").read_text()) == ids
+    assert (about["metric"], about["schema_fingerprint"]) == ("inner_product", schema.fingerprint)
+    assert ItemIndex.load(tmp_path / "index", expect=schema).num_items == 20
+    other = FeatureSchema(features[:1], num_users=3, num_items=20)
+    with pytest.raises(ValueError, match=r"index\.json and the towers were made with different .*'age' is only in"):
+        ItemIndex.load(tmp_path / "index", expect=other)
+    ItemIndex.of(vectors(20, 0)).save(tmp_path / "index")
+    with pytest.raises(ValueError, match="does not say which features"):
+        ItemIndex.load(tmp_path / "index", expect=schema)
 
 
 @pytest.mark.parametrize("items", [[0, 0], [1, 0], [0, 9]])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,14 @@ class Ensemble(nn.Module):
     @property
     def all(self) -> list[TwoTower]:
         return [member for member in self.members if isinstance(member, TwoTower)]
+
+    @property
+    def num_members(self) -> int:
+        return len(self.members)
+
+    @property
+    def folds_bias(self) -> bool:
+        return self.all[0].folds_bias
 
     @property
     def schema(self) -> FeatureSchema:
@@ -110,18 +118,24 @@ def members_of(model: Model) -> list[TwoTower]:
     return model.all if isinstance(model, Ensemble) else [model]
 
 
-def without_biases(model: Model, vectors_RV: Tensor) -> Tensor:
+class Folded(Protocol):
+    """What is known of vectors: how many models they stand side by side of, and whether biases are folded into each."""
+
+    @property
+    def num_members(self) -> int: ...
+
+    @property
+    def folds_bias(self) -> bool: ...
+
+
+def without_biases(model: Folded, vectors_RV: Tensor) -> Tensor:
     """Vectors of users or items without the columns that biases are folded into, [R, V'].
 
     What is left are directions of taste, and the lengths that go with them.
     """
-    members = members_of(model)
-    return without_folded(vectors_RV, members=len(members)) if members[0].folds_bias else vectors_RV
-
-
-def without_folded(vectors_RV: Tensor, *, members: int) -> Tensor:
-    """Vectors of so many members side by side, each without its last two columns [R, V']."""
-    return torch.cat([part_RV[:, :-2] for part_RV in vectors_RV.tensor_split(members, dim=1)], dim=1)
+    if not model.folds_bias:
+        return vectors_RV
+    return torch.cat([part_RV[:, :-2] for part_RV in vectors_RV.tensor_split(model.num_members, dim=1)], dim=1)
 
 
 def build_model(schema: FeatureSchema, model: Mapping[str, Any]) -> Model:

@@ -214,6 +214,11 @@ class TwoTower(nn.Module):
                 level.requires_grad_(False)
 
     @property
+    def num_members(self) -> int:
+        """Models that its vectors stand side by side of (`nn.ensemble`)."""
+        return 1
+
+    @property
     def reads_history(self) -> bool:
         return self.user_tower.history is not None
 

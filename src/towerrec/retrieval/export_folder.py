@@ -129,7 +129,7 @@ def model_of(
         schema=schema,
         profile_kind=settings["profile"],
         profile_items=settings["profile_items"],
-        members=settings["members"],
+        num_members=settings["members"],
         folds_bias=settings["folds_bias"],
         device=torch.device(device),
     )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch import device as Device
 from torch.export import Dim, ExportedProgram
+from torch.export.passes import move_to_device_pass
 
 from towerrec.nn.programs import ROWS, ItemProgram, ProgramInput, UserProgram
 
@@ -94,7 +95,7 @@ def read_pt2(path: Path, *, device: Device | str = "cpu") -> Asked:
         with _quiet():
             graph = torch.export.load(path)
             if torch.device(device).type != "cpu":
-                graph = torch.export.passes.move_to_device_pass(graph, device)
+                graph = move_to_device_pass(graph, device)
             called: Callable[[dict[str, Tensor]], Tensor] = graph.module()
     except Exception as error:  # a damaged file breaks the reader in many ways, and all of them mean the same
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

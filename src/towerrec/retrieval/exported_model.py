@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch import device as Device
 
-from towerrec.nn.ensemble import without_folded
 from towerrec.nn.profile import Profile
 from towerrec.nn.programs import ProgramInput
 from towerrec.retrieval.export_towers import Asked
@@ -67,7 +66,7 @@ class ExportedModel:
         schema: Features of both.
         profile_kind: What the user tower reads of what a user did: `none`, `positives` or `rows`.
         profile_items: Rows of the item table that profiles may hold: the first so many.
-        members: Models that the vectors stand side by side of.
+        num_members: Models that the vectors stand side by side of.
         folds_bias: Whether two columns of each are what biases are folded into.
         device: Where the programs compute.
     """
@@ -78,7 +77,7 @@ class ExportedModel:
     schema: FeatureSchema
     profile_kind: str
     profile_items: int
-    members: int
+    num_members: int
     folds_bias: bool
     device: torch.device
 
@@ -153,10 +152,6 @@ class ExportedModel:
     ) -> Tensor:
         """Vectors [R, V], as `TwoTower.item_vectors`."""
         return self.item(self._filled("item", packed, context, at_R, {}))
-
-    def without_biases(self, vectors_RV: Tensor) -> Tensor:
-        """Vectors less the columns that biases are folded into [R, V']."""
-        return without_folded(vectors_RV, members=self.members) if self.folds_bias else vectors_RV
 
     def _check_profile(self, profile: Profile) -> None:
         last = int(profile.item_P.max()) if len(profile.item_P) else -1

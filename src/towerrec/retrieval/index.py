@@ -17,7 +17,9 @@ from torch import Tensor
 from torch import device as Device
 
 from towerrec.files import whole_directory
+from towerrec.npy import save_array
 from towerrec.ragged import TopN, UserItems
+from towerrec.reading_back import as_written
 from towerrec.retrieval.manifest import check_files, read_part, stamps
 from towerrec.retrieval.search import top_n_among
 from towerrec.schema import FeatureSchema
@@ -124,8 +126,8 @@ class ItemIndex:
         if schema is not None:
             about |= {"schema_fingerprint": schema.fingerprint, "schema": schema.to_dict()}
         with whole_directory(directory) as filled:
-            np.save(filled / "vectors.npy", self.vectors_CD.float().cpu().numpy())
-            np.save(filled / "items.npy", self.item_idx_C.cpu().numpy())
+            save_array(filled / "vectors.npy", self.vectors_CD.float().cpu().numpy())
+            save_array(filled / "items.npy", self.item_idx_C.cpu().numpy())
             if ids is not None:
                 (filled / "ids.json").write_text(json.dumps(list(ids), ensure_ascii=False), encoding="utf-8")
             about["files"] = stamps(filled)
@@ -146,6 +148,12 @@ class ItemIndex:
         path = directory / ABOUT
         if not path.is_file():
             raise ValueError(f"{directory} holds no item index: {ABOUT} is missing")
+        with as_written(directory, remedy="write the index again"):
+            return cls._of_folder(directory, expect)
+
+    @classmethod
+    def _of_folder(cls, directory: Path, expect: FeatureSchema | None) -> ItemIndex:
+        path = directory / ABOUT
         about, schema = read_part(path, format=FORMAT, remedy="write the index again")
         if expect is not None:
             if schema is None:

@@ -1,0 +1,182 @@
+"""Exported towers compute what the model computes, for any number of rows, wherever they run.
+
+Vectors are compared in units of their length where that is above 1 (`exporting_towers.difference`).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from planted import NUM_ITEMS, schema_of, tables_of
+from test_two_tower import perturbed, with_context
+
+from towerrec.choices import BY_ROWS, BY_USERS
+from towerrec.exporting_towers import difference
+from towerrec.nn.ensemble import Model, build_model, members_of
+from towerrec.nn.lookup import Lists, pooled, pooled_padded
+from towerrec.nn.programs import ItemProgram, ProgramInput, UserProgram, program_inputs
+from towerrec.retrieval.export_towers import read_onnx, read_pt2, traced, write_onnx, write_pt2
+from towerrec.schema import FIRST, FeatureSchema, FeatureSpec
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+try:
+    from export_rows import by_model, drawn
+finally:
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+SMALL = {"name": "small", "embedding_dim": 6, "feature_dim": 3, "user_hidden": [5], "item_hidden": [4], "init_std": 0.5}
+PROFILE = {"profile": "rows", "use_user_id": False, "similarity": "cosine", "scale": 5.0}
+HISTORY = {"history": "transformer", "history_dim": 4, "history_positions": 3}
+
+
+def schema() -> FeatureSchema:
+    """Every kind of feature, and names that are no words of a programming language."""
+    planted = with_context(schema_of())
+    more = (
+        FeatureSpec("兴趣 (tags)", "user", "multi", cardinality=9, width=4),
+        FeatureSpec("fans_missing", "user", "numeric"),
+        FeatureSpec("history", "user", "categorical", cardinality=5),
+        FeatureSpec("weekday", "user", "categorical", cardinality=FIRST + 7, context=True),
+    )
+    return FeatureSchema((*planted.features, *more), planted.num_users, planted.num_items)
+
+
+def made(model: dict[str, Any]) -> tuple[Model, torch.Tensor | None]:
+    """A model without a parameter at zero, and the vectors of its items without a context."""
+    torch.manual_seed(0)
+    built = build_model(schema(), {**SMALL, **model})
+    for member in members_of(built):
+        perturbed(member)
+        for module in member.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):
+                module.running_mean.normal_()  # type: ignore[union-attr]
+                module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+    built.eval()
+    packed = built.pack("item", tables_of()[1])
+    with torch.no_grad():
+        return built, None if built.profile is None else built.item_vectors(packed)
+
+
+def programs(model: Model, item_IV: torch.Tensor | None) -> dict[str, UserProgram | ItemProgram]:
+    return {"user": UserProgram(model, item_IV), "item": ItemProgram(model)}
+
+
+def rows_of(inputs: tuple[ProgramInput, ...], num_rows: int, length: int = 5) -> dict[str, torch.Tensor]:
+    return drawn(inputs, num_rows, num_items=NUM_ITEMS, length=length, seed=num_rows)
+
+
+@pytest.mark.parametrize("model", [{**HISTORY, "norm": "batch"}, {**PROFILE, "members": 2}], ids=["history", "profile"])
+def test_both_formats_compute_what_the_model_does_for_one_row_and_for_many(model: dict[str, Any], tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    built, item_IV = made(model)
+    for side, program in programs(built, item_IV).items():
+        graph = traced(program)
+        write_pt2(graph, tmp_path / "tower.pt2")
+        write_onnx(graph, program.inputs, tmp_path / "tower.onnx")
+        for read, ending in ((read_pt2, "pt2"), (read_onnx, "onnx")):
+            asked = read(tmp_path / f"tower.{ending}")
+            for num_rows, length in ((1, 1), (1, 7), (300, 1), (300, 9)):
+                columns = rows_of(program.inputs, num_rows, length)
+                want = by_model(built, side, program.inputs, columns, item_IV)  # type: ignore[arg-type]
+                assert difference(asked(columns), want) < 1e-5, (side, ending, num_rows, length)
+
+
+# Every model of conf/model, and between them every option that computes something else.
+SHIPPED = {
+    "matrix_factorization": {"use_features": False, "user_hidden": [], "item_hidden": []},
+    "two_tower_by_rows": {**BY_ROWS, "norm": "layer", "residual": True, "residual_id": False, "activation": "gelu"},
+    "two_tower_by_users": {**BY_USERS, "members": 4, "pooling": "sqrt"},
+    "two_tower_positives": {**BY_USERS, "profile": "positives", "history": "recency", "history_dim": 4},
+    "two_tower_dcn": {"user_cross": 2, "item_cross": 2, "cross_rank": 3, "cross_structure": "parallel"},
+    "two_tower_features": {"use_ids": False, "output_activation": True, "user_bias": False, "item_bias": False},
+    "two_tower_history": {"history_dim": 6, "history_shared": True, "members": 2},
+    "two_tower_attention": {"history": "attention", "history_dim": 4, "history_positions": 3, "global_bias": False},
+    "two_tower_transformer": {**HISTORY, "history_layers": 2, "pooling": "sum"},
+}
+
+
+@pytest.mark.slow
+def test_every_model_runs_where_this_package_cannot_be_imported(tmp_path: Path):
+    pytest.importorskip("onnxruntime")
+    for name, model in SHIPPED.items():
+        built, item_IV = made({**model, "embedding_dim": 6})
+        for side, program in programs(built, item_IV).items():
+            folder = tmp_path / f"{name}-{side}"
+            folder.mkdir()
+            graph = traced(program)
+            write_pt2(graph, folder / "tower.pt2")
+            write_onnx(graph, program.inputs, folder / "tower.onnx")
+            for num_rows in (1, 500):
+                columns = rows_of(program.inputs, num_rows)
+                want = by_model(built, side, program.inputs, columns, item_IV)  # type: ignore[arg-type]
+                arrays = [column.numpy() for column in columns.values()]
+                np.savez(folder / f"{num_rows}.npz", *arrays, want=want.numpy())
+            (folder / "inputs.json").write_text(json.dumps([given.name for given in program.inputs]))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "unit" / "exported_elsewhere.py"), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "", "OMP_NUM_THREADS": "1"},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    furthest = json.loads(done.stdout)
+    assert len(furthest) == 4 * len(SHIPPED)
+    assert max(furthest.values()) < 1e-5, furthest
+
+
+def test_a_program_holds_the_weights_of_its_own_tower_and_no_rows_of_the_tables():
+    built, _ = made({"history_dim": 6, "history_shared": True, "members": 2})
+    for side, program in programs(built, None).items():
+        own = {parameter.data_ptr() for parameter in program.parameters()}
+        theirs = {parameter.data_ptr() for parameter in built.parameters()}
+        assert own < theirs, "a copy of the weights would double the memory"
+        names = " ".join(name for name, _ in program.named_parameters())
+        assert f"{side}_tower.features" in names
+        assert ("item_tower" if side == "user" else "user_tower") not in names
+    assert built.user_tower is not None and built.item_tower is not None, "the model itself stays whole"
+
+
+def test_inputs_have_names_of_their_own_and_say_what_stands_for_a_missing_value():
+    built, _ = made({"history_dim": 4})
+    inputs = {given.name: given for given in program_inputs(built, "user")}
+    assert inputs["history"].spec is not None and inputs["history_items"].role == "history"
+    assert inputs["history_items"].shape == ("rows", "history") and inputs["history_items"].absent == -1
+    assert [inputs[name].absent for name in ("user_id", "fans", "fans_missing", "兴趣 (tags)", "hour")] == [
+        1,
+        0,
+        1,
+        0,
+        1,
+    ]
+    assert inputs["兴趣 (tags)"].shape == ("rows", 4)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sum", "sqrt"])
+def test_lists_with_their_padding_pool_to_what_they_do_without(pooling: str):
+    lists = torch.tensor([[0, 2, 0, 3], [0, 0, 0, 0], [4, 4, 1, 2]])
+    table = torch.randn(5, 3)
+    torch.testing.assert_close(pooled_padded(table, lists, pooling), pooled(table, Lists.of(lists), pooling))
+
+
+def test_what_is_traced_says_nothing_of_this_machine(tmp_path: Path):
+    built, _ = made({})
+    graph = traced(ItemProgram(built))
+    write_pt2(graph, tmp_path / "item.pt2")
+    held = (tmp_path / "item.pt2").read_bytes()
+    assert str(ROOT).encode() not in held and b"towerrec" not in held
+
+
+def test_a_damaged_program_is_named(tmp_path: Path):
+    (tmp_path / "user.pt2").write_bytes(b"PK\x03\x04 no program")
+    with pytest.raises(ValueError, match=r"user\.pt2 cannot be read as a torch\.export program"):
+        read_pt2(tmp_path / "user.pt2")
