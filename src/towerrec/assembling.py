@@ -13,12 +13,14 @@ import torch
 from towerrec.choices import batch_size, max_epochs, model_node, positive_share, unit
 from towerrec.config import LoaderConfig, TrainConfig, build
 from towerrec.data.datamodule import RetrievalDataModule
+from towerrec.data.known import ContinuedStore
 from towerrec.data.labels import invert
 from towerrec.lightning_trainer import lightnings_words
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
 from towerrec.nn.profile import UserProfiles
+from towerrec.positive import positive_mask
 from towerrec.probing import best_scale
 from towerrec.protocol import protocol
 from towerrec.ragged import UserItems
@@ -128,11 +130,11 @@ def resident(
     return Resident(
         users=prepared.users,
         items=prepared.items,
-        item_counts=store.item_counts("train", rule=prepared.positive if compared == "positives" else None),
+        item_counts=data.item_counts(rule=prepared.positive if compared == "positives" else None),
         known=known,
         labels=LabelFacts(*labels),
         positive=prepared.positive,
-        views=store.item_counts("train") if "views" in negatives.needs else None,
+        views=data.item_counts() if "views" in negatives.needs else None,
         skips=store.seen("train").without(known) if "skips" in negatives.needs else None,
         profiles=None if profile is None else UserProfiles(profile),
         tasks=tasks,
@@ -153,6 +155,10 @@ def _check_profile(kind: str, loader: LoaderConfig) -> None:
 def _num_units(data: RetrievalDataModule, loss: Loss, unit: str) -> int:
     """Training rows that the loss reads, or users that have one."""
     store, rule = data.prepared.store, data.prepared.positive
+    if isinstance(store, ContinuedStore) or not data.learns_from_all:
+        rows = data.learnt_rows()
+        user_R = rows.user_idx if loss.rows == "all" else rows.user_idx[positive_mask(rows.label, rule)]
+        return len(user_R.unique() if unit == "users" else user_R)
     if unit == "users":
         lists = store.seen("train") if loss.rows == "all" else store.positives("train", rule)
         return int((lists.counts > 0).sum())

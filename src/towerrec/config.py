@@ -174,6 +174,8 @@ def _spoken() -> list[str]:
 
 def _go_on(config: TrainConfig, run: Path) -> None:
     """Take what is not said from the run that training goes on from, and keep it as this run's own settings."""
+    if not (run / ".hydra" / "config.yaml").is_file():
+        raise ValueError(f"continue_from={run} is no run directory of train.py, which prints it last")
     settled = inherit(config, _config_of_run(run), _spoken())
     config.continue_from = settled["continue_from"] = str(run.resolve())
     kept = output_dir() / ".hydra" / "config.yaml" if HydraConfig.initialized() else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from towerrec.config_types import one_of
 
-UNSAID = ("best", 0.0)
+UNSAID = ("best", 1.0)
 GROUPS = (
     "data",
     "cleaning",
@@ -19,7 +19,11 @@ GROUPS = (
     "negatives",
     "optimizer",
 )
-"""Groups that the earlier run decides where the command line says nothing of them."""
+"""Groups that the earlier run decides where the command line says nothing of them; `data` also where it names the same
+source again, since the files of new days are read as those of the old ones were (columns, separators, side tables)."""
+
+LOGS = ("interactions", "train", "val", "test")
+"""Keys of the files of a log: whoever names one of them means these files and no others."""
 
 KEPT_EVAL = ("candidates", "positive", "ks", "gain", "gain_clip")
 KEPT_LOADER = ("unit", "history_length", "target_share", "micro_batch")
@@ -43,9 +47,12 @@ def inherit(config: Any, before: Any, spoken: Sequence[str]) -> dict[str, Any]:
         )
     settled: dict[str, Any] = {}
     for group in GROUPS:
-        if group not in spoken:
+        if group not in spoken or (group == "data" and _same_source(config, before)):
             settled[group] = _with_keys(getattr(before, group), getattr(config, group), group, spoken)
             setattr(config, group, settled[group])
+    for name in LOGS if any(f"data.{log}" in spoken for log in LOGS) else ():
+        if f"data.{name}" not in spoken and name in config.data:
+            config.data[name] = None
     for group, keys in (("eval", KEPT_EVAL), ("loader", KEPT_LOADER)):
         ours, theirs = getattr(config, group), getattr(before, group)
         for key in keys:
@@ -66,6 +73,10 @@ def check_continue(config: Any) -> None:
         raise ValueError(f"continue_replay is a share of the older rows, from 0 to 1, got {config.continue_replay}")
     if config.continue_from is None and (config.continue_checkpoint, config.continue_replay) != UNSAID:
         raise ValueError("continue_checkpoint and continue_replay belong to continue_from=DIR, which is missing")
+
+
+def _same_source(config: Any, before: Any) -> bool:
+    return bool(config.data.get("_target_") == before.data.get("_target_"))
 
 
 def _with_keys(before: dict[str, Any], now: dict[str, Any], group: str, spoken: Sequence[str]) -> dict[str, Any]:

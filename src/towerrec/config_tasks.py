@@ -51,7 +51,7 @@ class TrainConfig(DataTaskConfig):
         continue_from: Run directory to go on from, on a log with new days; what is not said is as it was there
             (`towerrec.continuing`).
         continue_checkpoint: Its `best` or `last`.
-        continue_replay: Share of the training rows no later than its own that are learnt from again.
+        continue_replay: Share of the rows no later than its own that are learnt from again.
     """
 
     model: dict[str, Any] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class TrainConfig(DataTaskConfig):
     run: str | None = None
     continue_from: str | None = None
     continue_checkpoint: str = "best"
-    continue_replay: float = 0.0
+    continue_replay: float = 1.0
 
 
 @dataclass

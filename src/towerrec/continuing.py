@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,11 +25,12 @@ from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
 from towerrec.config import DataTaskConfig, EvaluateConfig, TrainConfig, build
 from towerrec.data.artefacts import read_json
 from towerrec.data.audit_findings import Finding
-from towerrec.data.cache import MANIFEST
+from towerrec.data.cache import MANIFEST, damage
 from towerrec.data.catalogue import Catalogue, load_catalogue
-from towerrec.data.learning_rows import Learning
+from towerrec.data.learning_rows import Earlier, Learning
 from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared
+from towerrec.data.store import InteractionStore
 from towerrec.later import rows_of
 from towerrec.module import RetrievalModule
 from towerrec.nn.ensemble import Model
@@ -77,6 +79,22 @@ class Origin:
             # Sizes and checksums of all of its files.
             key=fingerprint(read_json(self.run.catalogue / MANIFEST)),
         )
+
+    def earlier(self) -> tuple[Earlier, ...] | None:
+        """The prepared log of the run and, where that held new days alone, those of the runs before it; None where one
+        is not in the cache of its run any more."""
+        facts = self.run.facts()
+        place = Path(facts["cache"]) if "cache" in facts else None
+        if place is None or damage(place) is not None:
+            return None
+        held = self.catalogue
+        own = (Earlier(InteractionStore.open(place / "store"), held.user_ids, held.item_ids),)
+        before = facts.get(CONTINUED)
+        if before is None or held.meta["continued"]["holds_old_days"]:
+            return own
+        root = Path(before["path"])
+        rest = Origin(RunDirectory(root), before["checkpoint"]).earlier() if root.is_dir() else None
+        return None if rest is None else (*rest, *own)
 
     def facts(self) -> dict[str, Any]:
         """For `run.json`: which run, what it had learnt, and the runs before it, latest first."""
@@ -133,7 +151,9 @@ def of_data(cfg: DataTaskConfig) -> dict[str, Any]:
         return {}
     if not isinstance(cfg, TrainConfig):
         return {"past": origin.past}
-    return {"past": origin.past, "learning": Learning(origin.catalogue.as_of_ms, cfg.continue_replay, cfg.seed)}
+    earlier = origin.earlier() if cfg.continue_replay > 0.0 else ()
+    as_of_ms = origin.catalogue.as_of_ms
+    return {"past": origin.past, "learning": Learning(as_of_ms, cfg.continue_replay, cfg.seed, earlier)}
 
 
 def settled(cfg: TrainConfig, origin: Origin | None, prepared: Prepared) -> Start | None:

@@ -18,7 +18,7 @@ import torch
 from towerrec.command_words import command_word
 from towerrec.cost import peak_memory_bytes
 from towerrec.data.prepare import Prepared
-from towerrec.files import read_json, write_json
+from towerrec.files import read_object, write_json
 from towerrec.schema import SPLITS
 
 PACKAGES = ("towerrec", "torch", "lightning", "polars", "numpy", "hydra-core", "torchmetrics")
@@ -86,8 +86,7 @@ class RunDirectory:
 
     def facts(self) -> dict[str, Any]:
         """What `run.json` says."""
-        facts: dict[str, Any] = read_json(self.facts_file)
-        return facts
+        return read_object(self.facts_file)
 
 
 def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
@@ -106,6 +105,7 @@ def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], pre
         "items": prepared.schema.num_items,
         "prepare_seconds": round(prepared.seconds, 3),
         "prepared_from_cache": prepared.from_cache,
+        "cache": str(prepared.directory.resolve()),
         **fitted,
         "total_seconds": round(time.time() - begun["begun"], 3),
         "peak_memory_bytes": peak_memory_bytes(),

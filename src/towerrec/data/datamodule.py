@@ -19,7 +19,7 @@ from towerrec.data.catalogue import train_history
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.history import UserHistory
 from towerrec.data.labels import Label
-from towerrec.data.learning_rows import Learning, rows_at
+from towerrec.data.learning_rows import Learning
 from towerrec.data.loader import BatchLoader, UserLoader
 from towerrec.data.memory import memory_limit
 from towerrec.data.past import Past
@@ -107,6 +107,7 @@ class RetrievalDataModule(L.LightningDataModule):
             "past": past,
         }
         self._learning = learning
+        self._learnt: Rows | None = None
         self.save_hyperparameters(
             {
                 "batch_size": batch_size,
@@ -161,28 +162,31 @@ class RetrievalDataModule(L.LightningDataModule):
     def joined(self) -> RetrievalDataModule:
         """The same loaders over the log whose validation rows are training rows too (`Prepared.joined`)."""
         other = copy.copy(self)
-        other._prepared, other._history = self.prepared.joined(), None
+        other._prepared, other._history, other._learnt = self.prepared.joined(), None, None
         return other
 
     @property
-    def learns_from_some(self) -> bool:
-        """Whether some of the training rows are known and not learnt from."""
-        return self._learning is not None and self._learning.places(self.prepared.store) is not None
+    def learns_from_all(self) -> bool:
+        """Whether training learns from the training rows of the log and no others."""
+        learning, store = self._learning, self.prepared.store
+        return learning is None or (not learning.reads_earlier(store) and learning.places(store) is None)
 
     def learnt_rows(self) -> Rows:
-        """The training rows that are learnt from."""
-        rows = self.prepared.store.rows("train")
-        return rows if self._learning is None else rows_at(rows, self._learning.places(self.prepared.store))
+        """The rows that are learnt from."""
+        if self._learnt is None:
+            store, learning = self.prepared.store, self._learning
+            self._learnt = store.rows("train") if learning is None else learning.rows(self.prepared, store)
+        return self._learnt
 
     @property
     def num_learnt(self) -> int:
         """How many they are."""
-        return len(self.learnt_rows()) if self.learns_from_some else self.prepared.store.num_rows("train")
+        return self.prepared.store.num_rows("train") if self.learns_from_all else len(self.learnt_rows())
 
     def item_counts(self, *, rule: str | None = None) -> Tensor:
-        """Training rows of every item that are learnt from, int64 [I]; with `rule` only those whose label passes it."""
+        """Rows of every item that are learnt from, int64 [I]; with `rule` only those whose label passes it."""
         store = self.prepared.store
-        if not self.learns_from_some:
+        if self.learns_from_all:
             return store.item_counts("train", rule=rule)
         rows = self.learnt_rows()
         kept = rows.item_idx if rule is None else rows.item_idx[positive_mask(rows.label, rule)]

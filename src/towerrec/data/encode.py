@@ -9,7 +9,7 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -170,7 +170,7 @@ def encode_tables(
             daily_counters(daily, tables.item_daily, before=before, item_ids=item_ids).get_columns()
         )
     item_days = {f.name: days_of(sides["item"][f.column]) for f in declared if f.kind == "age_days"}
-    train = {
+    train: dict[str, Any] = {
         "users": sides["user"],
         "items": sides["item"],
         "train_users": facts.occurs("user", len(user_ids)),

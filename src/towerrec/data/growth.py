@@ -50,8 +50,8 @@ def declared_as_before(
     now = {feature.name: feature for feature in found}
     made = []
     for kind, encoder in _all(old):
-        feature, inferred = now.pop(encoder.name, None), encoder.name not in choice.declared
-        if inferred and kind not in (*COMPUTED_KINDS, *CONTEXT_KINDS, "id"):
+        feature = now.pop(encoder.name, None)
+        if _is_inferred(encoder.name, encoder.group, choice) and kind not in (*COMPUTED_KINDS, *CONTEXT_KINDS, "id"):
             feature = _as_inferred(kind, encoder, feature)
             _check_columns(feature, columns)
         if feature is None:
@@ -66,8 +66,10 @@ def declared_as_before(
                 f"was trained and is {_said(feature.kind, feature.side, reads)} here: declare it as it was, {_ANEW}"
             )
         made.append(feature)
-    if now:
-        name = next(iter(now))
+    read = {(encoder.side, column) for _, encoder in _all(old) for column in _read_before(encoder)}
+    for name, feature in now.items():
+        if name not in choice.declared and {(feature.side, column) for column in _sources(feature)} <= read:
+            continue  # a column that was read as something else when there was more of it
         raise ValueError(
             f"continue_from: the run knows no feature {name!r}, which this log and its settings give: leave it out "
             f"with features.drop=[{name}], {_ANEW}"
@@ -175,6 +177,12 @@ def _widened(column: Tensor, like: Tensor) -> Tensor:
 
 def _all(old: Encoders) -> list[tuple[str, ColumnEncoder | ContextEncoder]]:
     return [*old.encoders, *((encoder.kind, encoder) for encoder in old.context)]
+
+
+def _is_inferred(name: str, group: str, choice: FeatureChoice) -> bool:
+    """Whether a feature is one that the columns themselves declare, and that nobody has left out."""
+    used = choice.use == "all" or bool({name, group} & set(choice.use))
+    return choice.auto and name not in choice.declared and used and not {name, group} & set(choice.drop)
 
 
 def _read_before(encoder: ColumnEncoder | ContextEncoder) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ from towerrec.data.history import UserHistory
 from towerrec.data.ids import index_of
 from towerrec.data.known import Known
 from towerrec.data.labels import Label
-from towerrec.data.labels_saved import label_to_dict
 from towerrec.ragged import UserItems
+from towerrec.schema import fingerprint
 
 # Pairs are marked in a table of all of them where it takes no more bytes than this.
 _MOST_PAIRS = 1 << 30
@@ -131,11 +131,11 @@ class Past:
             ValueError: It is another label.
         """
         then = self.tables.meta["label_fitted"]
-        now = label_to_dict(label)
-        if (now["name"], now["settings"]) != (then["name"], then["settings"]):
+        now = {key: value for key, value in label.settings().items() if key != "label"}
+        if label.name != then["name"] or fingerprint(now) != fingerprint(then["settings"]):
             raise ValueError(
                 f"continue_from: the run was trained on label={then['name']} with {then['settings']}, here it is "
-                f"label={now['name']} with {now['settings']}: leave label out, which takes the run's, or train anew"
+                f"label={label.name} with {now}: leave label out, which takes the run's, or train anew"
             )
         label.restore(then["fitted"])
 
