@@ -1,0 +1,193 @@
+"""`train.py continue_from=DIR`: three days in a row, what is refused, and that old users lose nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from commands import Outcome, command
+
+from towerrec.data.catalogue import load_catalogue
+from towerrec.report.paired import paired_difference
+from towerrec.schema import FIRST
+
+DAY_MS = 86_400_000
+SPLIT = ["split=time", "split.val=0.1", "split.test=0.2"]
+QUICK = [
+    "data=interactions", "trainer.accelerator=cpu", "trainer.devices=1",
+    "trainer.max_epochs=2", "eval.baselines=[]", "eval.num_resamples=20", "eval.ks=[20]", "logger=none", "progress=off",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Days:
+    """Files of a log that goes on: users of a taste like the items of that taste, and every day brings new ones."""
+
+    root: Path
+    num_tastes: int = 4
+    rows_per_day: int = 600
+
+    def write(self, day: int, *, users: int, items: int, seed: int = 0) -> Path:
+        rng = np.random.default_rng([seed, day])
+        user, item = rng.integers(0, users, self.rows_per_day), rng.integers(0, items, self.rows_per_day)
+        alike = user % self.num_tastes == item % self.num_tastes
+        liked = np.where(rng.random(self.rows_per_day) < 0.9, alike, ~alike)
+        path = self.root / f"day{day}.parquet"
+        time_ms = 1_600_000_000_000 + day * DAY_MS + np.sort(rng.integers(0, DAY_MS, self.rows_per_day))
+        log = {"user_id": user, "item_id": item, "liked": liked.astype(np.int8), "timestamp_ms": time_ms}
+        pl.DataFrame(log).write_parquet(path)
+        return path
+
+    def side(self, name: str, number: int) -> str:
+        """A table of users or items, `<name>s.parquet`: a column with some values, of which each day brings more."""
+        path = self.root / f"{name}s-{number}.parquet"
+        kind = [f"{name}{i // 5}" for i in range(number)]
+        pl.DataFrame(
+            {f"{name}_id": range(number), "kind": kind, "size": [i % 7 / 2 + 0.25 for i in range(number)]}
+        ).write_parquet(path)
+        return str(path)
+
+    def sides(self, users: int, items: int) -> list[str]:
+        return [f"data.users={self.side('user', users)}", f"data.items={self.side('item', items)}"]
+
+    def train(self, *words: str) -> Outcome:
+        return command(
+            "train.py", *words, *QUICK, f"paths.data_dir={self.root / 'd'}", f"paths.log_dir={self.root / 'l'}"
+        )
+
+    def trained(self, *words: str) -> Path:
+        outcome = self.train(*words)
+        assert outcome.code == 0, outcome.err
+        return Path(outcome.last_line.removeprefix("run directory: "))
+
+
+def log_of(*paths: Path) -> str:
+    return f"data.interactions=[{','.join(map(str, paths))}]"
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> Days:
+    return Days(tmp_path_factory.mktemp("days"))
+
+
+@pytest.fixture(scope="module")
+def first(days: Days) -> Path:
+    """A run on the first two days."""
+    paths = [days.write(day, users=40, items=50) for day in (0, 1)]
+    features = "features.drop=[popularity,freshness]"
+    columns = ["data.columns.label=liked", "data.columns.timestamp=timestamp_ms"]
+    return days.trained(log_of(*paths), *columns, *days.sides(40, 50), *SPLIT, features, "loss=bce")
+
+
+def facts(run: Path) -> dict:
+    return json.loads((run / "run.json").read_text())
+
+
+def test_three_days_in_a_row(days: Days, first: Path):
+    days.write(2, users=46, items=55)
+    second = days.trained(f"continue_from={first}", log_of(days.root / "day2.parquet"), *days.sides(46, 55))
+    days.write(3, users=50, items=60)
+    paths = [days.root / f"day{day}.parquet" for day in range(4)]
+    third = days.trained(f"continue_from={second}", log_of(*paths), *days.sides(50, 60))
+    found = facts(third)["continued_from"]
+    assert found["path"] == str(second.resolve()) and found["checkpoint"] == "best"
+    assert [run["path"] for run in found["chain"]] == [str(first.resolve())]
+    assert found["epochs_before"] == found["epochs"] + found["chain"][0]["epochs"]
+    assert (facts(second)["users"], facts(third)["items"]) == (46, 60)
+    assert facts(third)["loss"] == facts(first)["loss"] == "bce"
+    one, two, three = (load_catalogue(run / "catalogue") for run in (first, second, third))
+    for earlier, later in ((one, two), (two, three)):
+        for (_, then), (_, now) in zip(earlier.encoders.encoders, later.encoders.encoders, strict=True):
+            if hasattr(then, "vocabulary"):
+                assert now.vocabulary.values[: len(then.vocabulary.values)] == then.vocabulary.values
+            else:
+                assert now == then
+        # Nothing that was seen is unseen later, though the second log held one day alone.
+        assert later.user_ids[: len(earlier.user_ids)].equals(earlier.user_ids)
+        for user in range(len(earlier.user_ids)):
+            seen, still = (held.seen.pairs_of(torch.tensor([user]))[1].tolist() for held in (earlier, later))
+            assert set(seen) <= set(still)
+    lists = days.root / "lists.parquet"
+    assert command("recommend.py", f"run={second}", "n=60", f"output={lists}", "progress=off").code == 0
+    listed = pl.read_parquet(lists)
+    before = pl.concat([pl.read_parquet(days.root / f"day{day}.parquet") for day in (0, 1)])
+    trained = before.sort("timestamp_ms").head(int(0.8 * before.height))
+    assert listed["user_id"].n_unique() == 46
+    assert listed.join(trained, on=["user_id", "item_id"], how="semi").height == 0
+    outcome = command(
+        "evaluate.py", f"run={second}", "eval.num_resamples=20", "eval.baselines=[]", "progress=off",
+        f"paths.data_dir={days.root / 'd'}", f"output={days.root / 'again'}",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    again, then = (json.loads(p.read_text()) for p in (days.root / "again/metrics.json", second / "metrics.json"))
+    assert again["ndcg@20"]["mean"] == then["test"]["ndcg@20"]["mean"]
+
+
+@pytest.mark.slow
+def test_old_ids_keep_their_rows_bit_by_bit_before_the_first_step(days: Days, first: Path):
+    days.write(2, users=46, items=55)
+    still = ["optimizer.lr=1e-30", "optimizer.embedding_lr=1e-30"]
+    words = [f"continue_from={first}", log_of(days.root / "day2.parquet"), *days.sides(46, 55), *still]
+    begun = days.trained(*words)
+    then, now = (
+        torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for run in (first, begun)
+    )
+    for name in ("user_tower.id_vectors", "user_tower.id_biases", "item_tower.id_vectors", "item_tower.id_biases"):
+        old = then[f"model.{name}"]
+        assert torch.equal(now[f"model.{name}"][: len(old)], old) and len(now[f"model.{name}"]) > len(old)
+        assert not now[f"model.{name}"][len(old) :].abs().max() > 1e-20
+    for name, old in then.items():
+        if old.shape == now[name].shape:
+            assert torch.equal(now[name], old), name
+    assert len(then["model.user_tower.id_vectors"]) == 40 + FIRST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model=matrix_factorization"], "model.name=matrix_factorization: the run's model has two_tower"),
+        (["model.embedding_dim=16"], "model.embedding_dim=16: the run's model has 32"),
+        (["loss=mse"], "loss=mse: the run was trained with bce"),
+        (["experiment=best_warm"], "experiment= brings others"),
+        (["features.drop=[popularity,freshness,content]"], "reads the feature 'item_kind'"),
+        (["data.streaming=true"], "prepared in chunks"),
+        (["continue_replay=2"], "continue_replay is a share"),
+        (["continue_checkpoint=newest"], "continue_checkpoint=newest is not known"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_go_on_is_refused_in_words(days: Days, first: Path, words: list[str], said: str):
+    outcome = days.train(f"continue_from={first}", *words)
+    assert outcome.code == 1 and said in outcome.message, outcome.err
+
+
+@pytest.mark.slow
+def test_rows_the_run_was_trained_on_cannot_judge_it(days: Days, first: Path):
+    outcome = days.train(f"continue_from={first}", "split=random", "split.val=0.1", "split.test=0.2")
+    assert outcome.code == 1 and "rows the run has seen" in outcome.message, outcome.err
+
+
+@pytest.mark.slow
+def test_keys_of_going_on_need_a_run(days: Days, first: Path):
+    assert "belong to continue_from=DIR" in days.train("continue_replay=0.5").message
+    assert "is no run directory of train.py" in days.train(f"continue_from={days.root / 'nowhere'}").message
+
+
+@pytest.mark.slow
+def test_each_option_changes_what_is_learnt(days: Days, first: Path):
+    path = days.write(2, users=46, items=55)
+    words = [f"continue_from={first}", log_of(path), *days.sides(46, 55)]
+    heads = {
+        name: next(line for line in days.train(*words, *more).out.splitlines() if line.startswith("model:"))
+        for name, more in {"all": [], "half": ["continue_replay=0.5"], "none": ["continue_replay=0"]}.items()
+    }
+    rows = {name: int(head.split(" of ")[-1].split()[0].replace(",", "")) for name, head in heads.items()}
+    assert rows["none"] == 420 and rows["all"] == 420 + 1200 and 900 < rows["half"] < 1150
+    last = days.trained(*words, "continue_checkpoint=last", "refit=true")
+    assert facts(last)["continued_from"]["checkpoint"] == "last" and facts(last)["refit"]
