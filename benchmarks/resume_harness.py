@@ -3,9 +3,9 @@
     python benchmarks/resume_harness.py --runs 120 --minutes 40
 
 Every run is stopped several times: by SIGKILL at a random moment of the clock; by SIGKILL at a point (within a step, a
-validation, the writing of a checkpoint, of the curves, of the prepared log, in the judgement); by an exception or a full
-disk there; by SIGTERM and SIGINT. Then `python train.py run=DIR` goes on until it is finished. Processes are forked from
-one that has imported everything, so a start costs little; what they do is what the script does.
+validation, the writing of a checkpoint, of the curves, of the prepared log, in the judgement); by an exception or a
+full disk there; by SIGTERM and SIGINT. Then `python train.py run=DIR` goes on until it is finished. Processes are
+forked from one that has imported everything, so a start costs little; what they do is what the script does.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ CONFIGS = {
     "history, rows on disk, within epochs": [*SOFTMAX, "model=two_tower_history", "loader=history",
         "loader.buffer_rows=192", "callbacks.last.every_n_steps=3", "trainer.max_epochs=3"],
     "validation within epochs, added gradients": [*RATINGS, "loss=huber", "trainer.val_check_interval=4",
-        "trainer.accumulate_grad_batches=2", "callbacks.last.every_n_steps=2", "optimizer=rowwise_adagrad", "trainer.max_epochs=3"],
+        "trainer.accumulate_grad_batches=2", "callbacks.last.every_n_steps=2", "optimizer=rowwise_adagrad",
+        "trainer.max_epochs=3"],
 }  # fmt: skip
 
 

@@ -67,10 +67,7 @@ def _run(main: Callable[[], Any], *, resumes: bool) -> None:
         sys.argv[:] = quoted_places(arguments if resumes else keys_of_run(arguments))
         main()
     except KeyboardInterrupt:
-        held = [place for place in sweep_jobs.let_go() if (place / resuming.BEGUN).is_file()]
-        # Several are those of a sweep, which says so itself.
-        hint = f"; to go on: {resuming.how_to_go_on(held[0])}" if len(held) == 1 else ""
-        print(f"interrupted{hint}", file=sys.stderr)
+        print(f"interrupted{resuming.hint(sweep_jobs.let_go())}", file=sys.stderr)
         sys.exit(stopping.exit_code())
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`).

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LAST, PREVIOUS, NEXT = "last.ckpt", "last-previous.ckpt", "last-next.ckpt"
 RESUME_KEY = "towerrec_resume"
 
+_FILE = "file"
 # Processes agree on the time once in so many batches: asking each other costs more than a small step.
 _TOGETHER = 64
 
@@ -104,6 +105,9 @@ class LastCheckpoint(Callback):
         assert isinstance(pl_module, RetrievalModule)
         _restore(trainer, checkpoint)
         _set_random(_own(trainer, self._position["random"]))
+        # All processes have read it by now.
+        if trainer.is_global_zero and checkpoint[_FILE] == NEXT:
+            self._name()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._position is None:
@@ -171,11 +175,15 @@ class LastCheckpoint(Callback):
         finally:
             self._saving = None
         if trainer.is_global_zero:
-            last = self.directory / LAST
-            if last.is_file():
-                last.replace(self.directory / PREVIOUS)
-            (self.directory / NEXT).replace(last)
+            self._name()
         self._since = time.monotonic()
+
+    def _name(self) -> None:
+        """Give what was written its name; if this process dies in between, `newest` knows all three."""
+        last = self.directory / LAST
+        if last.is_file():
+            last.replace(self.directory / PREVIOUS)
+        (self.directory / NEXT).replace(last)
 
     def _state(self, trainer: L.Trainer, *, batch: int, finished: bool) -> dict[str, Any]:
         module = trainer.lightning_module
@@ -234,7 +242,7 @@ def newest(directory: Path) -> dict[str, Any] | None:
             continue
         if RESUME_KEY not in found:
             raise ValueError(f"{path} was not written to go on from (another version of towerrec): train anew")
-        return found
+        return found | {_FILE: path.name}
     if wrong:
         raise ValueError(f"{wrong[0]}; remove last*.ckpt in {directory} to train from the start") from wrong[0]
     return None
@@ -262,6 +270,8 @@ def _restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     for callback in trainer.callbacks:
         if callback.state_key in checkpoint["callbacks"]:
             callback.load_state_dict(copy.deepcopy(checkpoint["callbacks"][callback.state_key]))
+            if isinstance(callback, ModelCheckpoint):  # which it writes and does not read
+                callback.current_score = checkpoint["callbacks"][callback.state_key]["current_score"]
     for saver, deferred in zip(_savers(trainer), state["deferred"], strict=True):
         saver._defer_save_until_validation = deferred
     _count(trainer, checkpoint["loops"]["fit_loop"], epoch=state["epoch"], batch=state["batch"])

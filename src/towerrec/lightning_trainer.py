@@ -30,6 +30,7 @@ _NOISE = (
     # Our loaders start where they are told to.
     "You're resuming from a checkpoint that ended before the epoch ended.*",
     # Of a run that goes on.
+    "Experiment logs directory .* exists and is not empty.*",
     "Checkpoint directory .* exists and is not empty.*",
     # Our figures are sums over all processes before they are logged.
     ".*It is recommended to use `self.log\\(.*sync_dist=True.*",

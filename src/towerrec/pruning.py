@@ -42,7 +42,11 @@ class Pruning(Callback):
         return {"values": self._values, "pruned": self.pruned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._values, self.pruned = state_dict["values"], state_dict["pruned"]
+        self._values, self.pruned = list(state_dict["values"]), state_dict["pruned"]
+        if self.trial is not None:
+            # A study that was started again has a new trial for this job, which has heard of nothing yet.
+            for step, value in enumerate(self._values):
+                self.trial.report(value, step=step)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:

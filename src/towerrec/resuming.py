@@ -23,10 +23,10 @@ from towerrec import distributed, sweep_jobs
 from towerrec.command_words import command_word
 from towerrec.config_types import FREE_KEYS
 from towerrec.files import read_json, write_json
+from towerrec.sweep_jobs import BEGUN
 
 log = logging.getLogger(__name__)
 
-BEGUN = "begun.json"
 WORD = "run="
 
 _MULTIRUN = {"-m", "--multirun"}
@@ -159,6 +159,13 @@ def how_to_go_on(root: Path) -> str:
     here = Path.cwd()
     shown = root.relative_to(here) if root.is_relative_to(here) else root
     return f"python train.py {command_word('run', shown)}"
+
+
+def hint(held: Sequence[Path]) -> str:
+    """How to go on with what was interrupted, for the end of a line; a sweep says it itself."""
+    runs = [place for place in held if (place / BEGUN).is_file() and not is_finished(place)]
+    swept = any((place / "multirun.yaml").is_file() for place in held)
+    return "" if swept or len(runs) != 1 else f"; to go on: {how_to_go_on(runs[0])}"
 
 
 def tidy(root: Path) -> None:

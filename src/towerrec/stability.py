@@ -62,7 +62,14 @@ class Stability(Callback):
         self._checked_step = -1
 
     def state_dict(self) -> dict[str, Any]:
-        return {"first": self._first, "epoch": self._epoch, "lowest": self._lowest}
+        # With what waits for the next look, which a run that goes on will not have.
+        waiting = torch.stack([loss for _, loss in self._losses]).tolist() if self._losses else []
+        first = waiting[0] if self._first is None and waiting else self._first
+        return {
+            "first": first,
+            "epoch": self._epoch,
+            "lowest": min([self._lowest, *([median(waiting)] if waiting else [])]),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._first, self._epoch, self._lowest = (state_dict[name] for name in ("first", "epoch", "lowest"))

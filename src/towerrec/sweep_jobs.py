@@ -21,6 +21,7 @@ from towerrec.sweeping import FAILED
 PRUNED = "pruned.txt"
 TRIAL = "trial.json"
 LOCK = ".lock"
+BEGUN = "begun.json"
 Words = tuple[str, ...]
 
 
@@ -100,7 +101,7 @@ def summary(jobs: Sequence[Job]) -> str:
         ("finished", "skipped"),
         ("pruned", "skipped"),
         ("failed", "run again"),
-        ("interrupted", "run again, from the start"),
+        ("interrupted", "gone on with"),
     ):
         numbers = [job.number for job in jobs if job.state == kind]
         if numbers:
@@ -109,19 +110,10 @@ def summary(jobs: Sequence[Job]) -> str:
     return "; ".join([*said, f"{new} new"]) if said else f"{new} new"
 
 
-def in_a_row(jobs: Sequence[Job]) -> list[list[Job]]:
-    """Jobs in parts whose numbers follow one another."""
-    parts: list[list[Job]] = []
-    for job in jobs:
-        if parts and job.number == parts[-1][-1].number + 1:
-            parts[-1].append(job)
-        else:
-            parts.append([job])
-    return parts
-
-
 def clear(sweep: Path, jobs: Sequence[Job]) -> None:
-    """Remove what a former start left of jobs that are run (again): a job is redone whole.
+    """Remove what a former start left of jobs that are run again.
+
+    One that was interrupted keeps its directory and goes on there (`resuming.begin`); one that failed is redone whole.
 
     Raises:
         ValueError: If one of them is still running, started by a sweep that has gone.
@@ -131,7 +123,8 @@ def clear(sweep: Path, jobs: Sequence[Job]) -> None:
         if (directory / LOCK).is_file():
             with holding(directory):
                 pass
-        shutil.rmtree(directory, ignore_errors=True)
+        if job.state != "interrupted" or not (directory / BEGUN).is_file():
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextmanager

@@ -69,14 +69,14 @@ def train(cfg: TrainConfig) -> float | None:
     facts = finish(run, begun, fitted.facts, data.prepared)
     if fitted.pruned is not None:
         results.write(fitted.loggers, run, known, {}, facts)
-        log.info(sweep_jobs.note_pruned(run.root, fitted.pruned))
         resuming.tidy(run.root)
+        log.info(sweep_jobs.note_pruned(run.root, fitted.pruned))
         return fitted.monitored
     judged = judging.judge_training(cfg.eval, run, data.prepared, seed=cfg.seed, facts=facts)
     results.write(fitted.loggers, run, known, judged, facts)
+    resuming.tidy(run.root)
     # The last file of a run: it is what says that nothing is left to do.
     write_json(run.metrics_file, {on: found.metrics for on, found in judged.items()})
-    resuming.tidy(run.root)
     log.info(next_steps(run, fitted.facts))
     return fitted.monitored
 

@@ -167,10 +167,10 @@ def test_a_refit_without_validation_rows_is_refused_before_anything_is_trained(p
 def test_an_interrupted_refit_leaves_no_finished_run(place: Path, options: list[str], monkeypatch: pytest.MonkeyPatch):
     fits = [fit]
 
-    def only_the_first(*arguments: Any) -> Fitted:
+    def only_the_first(*arguments: Any, **keywords: Any) -> Fitted:
         if not fits:
             raise KeyboardInterrupt
-        return fits.pop()(*arguments)
+        return fits.pop()(*arguments, **keywords)
 
     monkeypatch.setattr("towerrec.refit.fit", only_the_first)
     stopped = train(place, rows_of(place), "stopped", "refit=true", *FOLDS, *options)

@@ -133,7 +133,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_stopped(workplace: Workplace, 
 
     outcome = swept(workplace, tmp_path, "seed=2,1")
     assert outcome.code == 0, outcome.err
-    assert "1 finished and skipped (0); 1 interrupted and run again, from the start (1); 0 new" in outcome.out
+    assert "1 finished and skipped (0); 1 interrupted and gone on with (1); 0 new" in outcome.out
     assert {job: fact["seed"] for job, fact in facts(tmp_path).items()} == {0: 1, 1: 2}
     assert (tmp_path / "0" / "run.json").stat().st_mtime_ns == before
     assert not (tmp_path / "1" / "half.ckpt").exists() and not list(tmp_path.glob("**/.lock"))

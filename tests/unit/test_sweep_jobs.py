@@ -54,7 +54,7 @@ def test_jobs_are_known_by_their_overrides_and_not_by_their_numbers(tmp_path: Pa
     assert [(job.number, job.state) for job in jobs] == [(3, "new"), (2, "interrupted"), (1, "failed"), (0, "finished")]
     assert [job.is_over for job in jobs] == [False, False, False, True]
     assert sweep_jobs.summary(jobs) == (
-        "1 finished and skipped (0); 1 failed and run again (1); 1 interrupted and run again, from the start (2); 1 new"
+        "1 finished and skipped (0); 1 failed and run again (1); 1 interrupted and gone on with (2); 1 new"
     )
 
 
@@ -105,12 +105,6 @@ def test_the_figure_that_a_job_watched_is_its_outcome_and_another_figure_is_refu
     with pytest.raises(ValueError, match="watched val/ndcg@20, the study val/rmse"):
         sweep_jobs.outcome(job, monitor="val/rmse")
     assert sweep_jobs.outcome(left(tmp_path, 1, failed_txt="no"), monitor="val/rmse") == ("failed", None)
-
-
-def test_numbers_that_follow_one_another_are_launched_together():
-    jobs = [Job(number, (), "new") for number in (1, 2, 5, 6, 8)]
-    assert [[job.number for job in part] for part in sweep_jobs.in_a_row(jobs)] == [[1, 2], [5, 6], [8]]
-    assert sweep_jobs.in_a_row([]) == []
 
 
 def test_a_pruned_job_says_when_and_how_it_stood(tmp_path: Path):

@@ -89,7 +89,7 @@ class Resuming(Sweeper):
         return sweep_jobs.plan(self.directory, wanted)
 
     def _run(self, jobs: Sequence[Job]) -> None:
-        """Run jobs, each from the start; of a worker that was killed only the job it had is given up.
+        """Run jobs; of a worker that was killed only the job it had is given up.
 
         A pool of processes breaks as a whole when one of them is killed. Which job that was shows when those that had
         begun run again, one after another.
@@ -97,10 +97,11 @@ class Resuming(Sweeper):
         sweep_jobs.clear(self.directory, jobs)
         for job in jobs:
             self._equip(job)
-        # The launcher counts on from one number; one that runs jobs here can be told each.
+        # The launcher counts on from one number; one that runs jobs here can be told each. It keeps the config of every
+        # job it was told together with others: half a MiB each, until the last has ended.
         alone = self.config.hydra.launcher._target_ == sweeping.BASIC_LAUNCHER
         try:
-            for part in sweep_jobs.in_a_row(jobs) if alone else [jobs] if jobs else []:
+            for part in [[job] for job in jobs] if alone else [jobs] if jobs else []:
                 self.launcher.launch([self._all_words(job) for job in part], initial_job_idx=part[0].number)
         except BrokenExecutor:
             begun = [job for job in jobs if sweep_jobs.state(self._place(job)) == "interrupted"]

@@ -1,0 +1,188 @@
+"""A run that was stopped goes on and ends as the one that was not: `python train.py run=DIR`."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import REPOSITORY, Outcome, command
+from resume_faults import Fault
+from same_run import differences, scalars
+
+NAME = "ein Lauf 运行 $1"
+SHORT = [
+    "data=interactions", "data.columns.timestamp=time", "features=ids", "trainer.accelerator=cpu", "progress=off",
+    "label=column", "data.columns.label=rating", "label.binary=false", "label.positive='> 1.5'", "loss=mse",
+    "split=where", 'split.train="fold < 6"', 'split.val="fold = 6 or fold = 7"', 'split.test="fold > 7"',
+    "loader.batch_size=64", "model.dropout=0.1", "model.user_hidden=[8]", "scheduler=cosine", "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=2", "callbacks.last.every_n_steps=3", "eval.ks=[5]", "eval.num_resamples=20",
+    "audit=off",
+]  # fmt: skip
+
+
+def rows_of(folder: Path) -> Path:
+    """Forty users who like every other item."""
+    lines = ["user_id,item_id,rating,time,fold"]
+    for i in range(1200):
+        user, item = divmod(i, 30)
+        lines.append(
+            f"{user},{item},{1.0 + (user + item + i // 7) % 2},{1_600_000_000 + i * 37},{(user + 3 * item) % 10}"
+        )
+    path = folder / "rows.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def begin(folder: Path, run: Path, *words: str) -> Outcome:
+    paths = [f"data.interactions={folder / 'rows.csv'}", f"paths.data_dir={folder / 'data'}"]
+    place = str(run).replace("$", "\\$") if "${" in str(run) else str(run)
+    return command("train.py", *SHORT, *paths, f'hydra.run.dir="{place}"', *words)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows, and in `left alone` a run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("resume")
+    rows_of(folder)
+    outcome = begin(folder, folder / "left alone")
+    assert outcome.code == 0, outcome.err
+    return folder
+
+
+def go_on(run: Path, *words: str) -> Outcome:
+    return command("train.py", f"run={run}", *words)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Fault("step", 17, "term"), 143),
+        (Fault("end of validation", 2, "error"), 1),
+        (Fault("checkpoint", 6, "disk", after=True), 1),
+        (Fault("judgement", 2, "error"), 1),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Fault) else str(value),
+)
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, code: int
+):
+    run = tmp_path / NAME
+    with monkeypatch.context() as patched:
+        fault.plant(patched.setattr)
+        stopped = begin(place, run)
+    assert stopped.code == code, stopped.err
+    if code == 143:
+        assert "interrupted; to go on: python train.py run=" in stopped.err or "'run=" in stopped.err
+    assert (run / "begun.json").is_file() and not (run / "metrics.json").exists()
+
+    outcome = go_on(run)
+    assert outcome.code == 0, outcome.err
+    assert differences(place / "left alone", run) == []
+    assert not list(run.rglob("last-*.ckpt")) and not list(run.rglob(".lock"))
+    assert len(json.loads((run / "run.json").read_text(encoding="utf-8"))["resumed"]) == 1
+
+
+def test_a_run_without_a_first_checkpoint_starts_anew_in_its_directory(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with monkeypatch.context() as patched:
+        Fault("step", 2, "error").plant(patched.setattr)
+        assert begin(place, tmp_path / "run").code == 1
+    outcome = go_on(tmp_path / "run")
+    assert outcome.code == 0 and "going on after" not in outcome.out, outcome.err
+    assert differences(place / "left alone", tmp_path / "run") == []
+
+
+def test_a_finished_run_says_so_and_nothing_is_touched(place: Path):
+    run = place / "left alone"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    outcome = go_on(run)
+    assert outcome.code == 0 and "is finished (3 epochs, val/" in outcome.out and "nothing was changed" in outcome.out
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_what_cannot_go_on_is_named(place: Path, tmp_path: Path):
+    run = place / "left alone"
+    assert "there is no such directory" in go_on(tmp_path / "no").message
+    assert "is not a run of train.py that could go on" in go_on(place).message and not (place / ".hydra").exists()
+    refused = go_on(run, "loss=bpr").message
+    assert refused.startswith("loss=bpr: run=") and "progress, paths.data_dir" in refused
+    assert "leave out -m" in go_on(run, "-m").message
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "multirun.yaml").touch()
+    assert "is a sweep" in go_on(tmp_path / "sweep").message
+
+
+def test_of_two_processes_on_one_run_the_second_is_refused_and_another_log_too(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        Fault("step", 2, "error").plant(patched.setattr)
+        begin(place, run)
+    with (run / ".lock").open("a", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "is still being written by another process" in go_on(run).message
+    begun = json.loads((run / "begun.json").read_text(encoding="utf-8"))
+    begun["settled"]["fingerprint"] = "of other rows"
+    begun["conditions"]["versions"]["torch"] = "1.0"
+    (run / "begun.json").write_text(json.dumps(begun), encoding="utf-8")
+    outcome = go_on(run)
+    assert "began on a log with the fingerprint of other rows" in outcome.message
+    assert re.search(r"not as it began: torch 1.0 then, \S+ now", outcome.out)
+
+
+def test_scalars_stand_once_each_where_they_belong(place: Path):
+    found = scalars(place / "left alone")
+    assert set(found.values()) == {1}
+    steps = [step for (tag, step, _) in found if tag == "tensorboard:train/loss_step"]
+    assert len(steps) > 3
+
+
+@pytest.mark.slow
+def test_runs_that_are_killed_again_and_again_end_as_those_that_are_not(tmp_path: Path):
+    script = REPOSITORY / "benchmarks" / "resume_harness.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--runs", "8", "--minutes", "4", "--seed", "5"],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout[done.stdout.index('{\n  "conditions"') :])
+    assert found["equal"] == found["runs"] > 0 and found["kills"] > 0, found["wrong"]
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_as_one_job(tmp_path: Path):
+    rows_of(tmp_path)
+    paths = [f"data.interactions={tmp_path / 'rows.csv'}", f"paths.data_dir={tmp_path / 'data'}"]
+    ddp = [*SHORT, *paths, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+
+    def started(*words: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+        whole = [sys.executable, "train.py", *words]
+        return subprocess.Popen(
+            whole, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    assert started(*ddp, f"hydra.run.dir={alone}").communicate(timeout=300) and (alone / "metrics.json").is_file()
+    job = started(*ddp, f"hydra.run.dir={stopped}")
+    assert job.stdout is not None
+    for line in job.stdout:
+        if line.startswith("epoch 1/"):
+            os.killpg(job.pid, signal.SIGKILL)
+    job.wait(timeout=60)
+    assert not (stopped / "metrics.json").exists()
+    said, _ = started(f"run={stopped}").communicate(timeout=300)
+    assert "going on after" in said
+    assert differences(alone, stopped) == []
