@@ -55,3 +55,8 @@ def test_the_report_is_json_and_text():
 def test_quantiles_leave_gaps_out():
     assert quantiles(pl.Series([None, 1, 3]))["p50"] == 2
     assert quantiles(pl.Series([None], dtype=pl.Float32)) == {}
+
+
+def test_quantiles_leave_out_what_is_not_finite():
+    assert quantiles(pl.Series([1.0, 3.0, None, float("nan"), float("inf")]))["mean"] == 2.0
+    assert quantiles(pl.Series([float("inf")])) == {}

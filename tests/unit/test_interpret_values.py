@@ -61,3 +61,10 @@ def test_meanings_name_each_figure_once_at_its_first_cut():
         "ndcg@20: gain 0 or 1, ideal list of min(relevant, 20); recall@20: hits / relevant"
     )
     assert max(len(line) for line in meanings(["ndcg@20", "map@20", "gauc", "rmse", "xauc"]).splitlines()) <= 118
+
+
+def test_values_that_are_all_alike_leave_nothing_to_predict():
+    exact = {"train mean": {"rmse": 0.0, "mae": 0.0}}
+    said = " ".join(interpret_values("ours", {"rmse": figure(0.1), "mae": figure(0.1)}, exact))
+    assert "all values are alike, there is nothing to predict" in said
+    assert "MAE 0.1000 stands beside the train mean, which is always right" in said

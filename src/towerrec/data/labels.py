@@ -83,8 +83,9 @@ def kept_beside(label: Label, frame: pl.DataFrame) -> list[pl.Series]:
     if label.grade is not None and label.grade != label.raw:
         kept[GRADE] = frame[label.grade]
     if label.raw == WATCH_RATIO and DURATION_MS in frame.columns:
-        seconds = pl.col(DURATION_MS).cast(pl.Float64) / 1000
-        kept[DURATION] = frame.select(pl.when(seconds > 0).then(seconds).otherwise(math.nan)).to_series()
+        seconds = (pl.col(DURATION_MS).cast(pl.Float64) / 1000).cast(pl.Float32)
+        known = (seconds > 0) & seconds.is_finite()
+        kept[DURATION] = frame.select(pl.when(known).then(seconds).otherwise(math.nan)).to_series()
     return [series.cast(pl.Float32).alias(name) for name, series in kept.items()]
 
 

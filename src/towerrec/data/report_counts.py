@@ -92,8 +92,10 @@ def _facts(rows_U: NDArray[np.int64], rows_I: NDArray[np.int64], pairs: int) -> 
 
 
 def quantiles(values: pl.Series) -> dict[str, float]:
-    """Mean, standard deviation and the quantiles of `QUANTILES`, nulls left out."""
+    """Mean, standard deviation and the quantiles of `QUANTILES`; nulls and what is not finite left out."""
     known = values.drop_nulls()
+    if known.dtype.is_float() and not (finite := known.is_finite()).all():
+        known = known.filter(finite)
     if known.len() == 0:
         return {}
     wide = known.cast(pl.Float64)

@@ -30,7 +30,9 @@ def interpret_lists(systems: Sequence[Judged], beyond: Beyond) -> list[str]:
     own = {name.split("@")[0]: f["mean"] for name, f in judged.summary.items() if name.endswith(f"@{k}")}
     wanted, possible = (beyond.references.get(name, {}) for name in ("relevant", "candidates"))
     sentences = []
-    if POPULARITY in wanted:
+    if POPULARITY in wanted and POPULARITY not in own:
+        sentences.append("No judged user has a candidate on the list: there is nothing to say of what lists are like.")
+    elif POPULARITY in wanted:
         sentences.append(_popularity(own, wanted, k))
     if DURATION in own and DURATION in wanted:
         sentences.append(_duration(own[DURATION], wanted[DURATION]))
