@@ -8,29 +8,25 @@ Restoring sets Lightning's counters to that place and leaves its own ways of res
 
 from __future__ import annotations
 
-import copy
 import logging
-import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
-import numpy as np
-import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from torch import Tensor
+from lightning.pytorch.callbacks import Callback
 
 from towerrec import stopping
 from towerrec.checkpoint import read
 from towerrec.module import RetrievalModule
+from towerrec.restoring import RESUME_KEY as RESUME_KEY
+from towerrec.restoring import of_all, own, plain, random_state, restore, savers, set_random
 from towerrec.schema import Batch
 
 log = logging.getLogger(__name__)
 
 LAST, PREVIOUS, NEXT = "last.ckpt", "last-previous.ckpt", "last-next.ckpt"
-RESUME_KEY = "towerrec_resume"
 
 _FILE = "file"
 # Processes agree on the time once in so many batches: asking each other costs more than a small step.
@@ -103,8 +99,8 @@ class LastCheckpoint(Callback):
         checkpoint, self._from = self._from, None
         self._position = checkpoint[RESUME_KEY]
         assert isinstance(pl_module, RetrievalModule)
-        _restore(trainer, checkpoint)
-        _set_random(_own(trainer, self._position["random"]))
+        restore(trainer, checkpoint)
+        set_random(own(trainer, self._position["random"]))
         # All processes have read it by now.
         if trainer.is_global_zero and checkpoint[_FILE] == NEXT:
             self._name()
@@ -134,8 +130,8 @@ class LastCheckpoint(Callback):
         if self._position is not None:
             self._unmute(trainer)
             position, self._position = self._position, None
-            pl_module.load_running_state(_own(trainer, position["running"]))
-            _set_random(_own(trainer, position["random"]))
+            pl_module.load_running_state(own(trainer, position["running"]))
+            set_random(own(trainer, position["random"]))
         elif self._is_due(trainer, batch_idx):
             self._save(trainer, batch=batch_idx)
         if stopping.asked():
@@ -167,7 +163,7 @@ class LastCheckpoint(Callback):
         return bool(trainer.strategy.broadcast(late)) if trainer.world_size > 1 else late
 
     def _save(self, trainer: L.Trainer, *, batch: int, finished: bool = False) -> None:
-        if trainer.fast_dev_run:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._saving = self._state(trainer, batch=batch, finished=finished)
         try:
@@ -195,16 +191,16 @@ class LastCheckpoint(Callback):
             "finished": finished,
             "should_stop": trainer.should_stop,
             "seconds": self.seconds_before + time.monotonic() - self._started,
-            "random": _of_all(trainer, _random()),
-            "running": _of_all(trainer, running),
+            "random": of_all(trainer, random_state()),
+            "running": of_all(trainer, running),
             "loggers": {
                 type(logger).__name__: logger.position()
                 for logger in trainer.loggers
                 if trainer.is_global_zero and isinstance(logger, Cuttable)
             },
-            "callback_metrics": _plain(trainer.callback_metrics),
-            "logged_metrics": _plain(trainer.logged_metrics),
-            "deferred": [saver._defer_save_until_validation for saver in _savers(trainer)],
+            "callback_metrics": plain(trainer.callback_metrics),
+            "logged_metrics": plain(trainer.logged_metrics),
+            "deferred": [saver._defer_save_until_validation for saver in savers(trainer)],
         }
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -255,99 +251,3 @@ def where(checkpoint: Mapping[str, Any]) -> str:
     if state["finished"]:
         return f"training was over after {epochs}"
     return f"going on after {epochs}" + (f" and {state['batch']} batches" if state["batch"] else "")
-
-
-def _restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
-    """Put everything in its place, in a trainer that is about to start its first epoch."""
-    state = checkpoint[RESUME_KEY]
-    trainer.strategy.load_model_state_dict(checkpoint, strict=True)
-    trainer.strategy.load_optimizer_state_dict(checkpoint)
-    for config, scheduler in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
-        config.scheduler.load_state_dict(scheduler)
-    precision = trainer.precision_plugin
-    if type(precision).__qualname__ in checkpoint:
-        precision.load_state_dict(checkpoint[type(precision).__qualname__])
-    for callback in trainer.callbacks:
-        if callback.state_key in checkpoint["callbacks"]:
-            callback.load_state_dict(copy.deepcopy(checkpoint["callbacks"][callback.state_key]))
-            if isinstance(callback, ModelCheckpoint):  # which it writes and does not read
-                callback.current_score = checkpoint["callbacks"][callback.state_key]["current_score"]
-    for saver, deferred in zip(_savers(trainer), state["deferred"], strict=True):
-        saver._defer_save_until_validation = deferred
-    _count(trainer, checkpoint["loops"]["fit_loop"], epoch=state["epoch"], batch=state["batch"])
-    trainer.callback_metrics.update(_on(trainer, state["callback_metrics"]))
-    trainer.logged_metrics.update(_on(trainer, state["logged_metrics"]))
-    trainer.should_stop = state["should_stop"]
-
-
-def _count(trainer: L.Trainer, loops: dict[str, Any], *, epoch: int, batch: int) -> None:
-    """Lightning's counters: `epoch` epochs and `batch` batches of the next one are over, and nothing has begun."""
-    fit_loop = trainer.fit_loop
-    fit_loop.load_state_dict(loops)
-    epochs, batches = fit_loop.epoch_progress, fit_loop.epoch_loop.batch_progress
-    for counted, number in ((epochs.current, epoch), (epochs.total, epoch), (batches.total, None)):
-        over = counted.completed if number is None else number
-        counted.ready = counted.started = counted.processed = counted.completed = over
-    if batch > 0:
-        now = batches.current
-        now.ready = now.started = now.processed = now.completed = batch
-        batches.is_last_batch = False
-    # It is as if these loops had run all the time.
-    fit_loop.restarting = False
-    fit_loop.on_iteration_done()
-    fit_loop.epoch_loop.on_iteration_done()
-
-
-def _savers(trainer: L.Trainer) -> list[ModelCheckpoint]:
-    return [callback for callback in trainer.callbacks if isinstance(callback, ModelCheckpoint)]
-
-
-def _plain(figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.detach().cpu() if isinstance(value, Tensor) else value for name, value in figures.items()}
-
-
-def _on(trainer: L.Trainer, figures: Mapping[str, Any]) -> dict[str, Any]:
-    device = trainer.strategy.root_device
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in figures.items()}
-
-
-def _random() -> dict[str, Any]:
-    """States of all random generators of this process, as builtins and tensors."""
-    version, internal, gauss = random.getstate()
-    name, keys, place, has_gauss, cached = np.random.get_state()
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
-        "numpy": [
-            str(name),
-            torch.from_numpy(np.asarray(keys, dtype=np.int64)),
-            int(place),
-            int(has_gauss),
-            float(cached),
-        ],
-        "python": [version, list(internal), gauss],
-    }
-
-
-def _set_random(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-    name, keys, place, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-
-
-def _of_all(trainer: L.Trainer, mine: dict[str, Any]) -> list[dict[str, Any]]:
-    """What every process has, by rank."""
-    if trainer.world_size == 1:
-        return [mine]
-    everybody: list[Any] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(everybody, mine)
-    return everybody
-
-
-def _own(trainer: L.Trainer, everybody: list[dict[str, Any]]) -> dict[str, Any]:
-    """This process's part; with another number of processes than before, the first one's."""
-    return everybody[trainer.global_rank if len(everybody) == trainer.world_size else 0]
