@@ -25,14 +25,14 @@ def check_asked(config: RecommendConfig) -> None:
 
 
 def file_or_ids(name: str, value: Any) -> Any:
-    """A file, ids as a list (a bare number is a list of one), or `true`, which only `similar` may be.
+    """A file, ids as a list, or `true`, which only `similar` may be.
 
     Raises:
         ValueError: If it is something else.
     """
     if value is None or isinstance(value, str) or (value is True and name == "similar"):
         return value
-    ids = value if isinstance(value, list) else [value]
-    if not ids or any(isinstance(one, bool) or not isinstance(one, int | str) for one in ids):
+    known = isinstance(value, list) and value and not any(isinstance(one, bool) for one in value)
+    if not known or any(not isinstance(one, int | str) for one in value):
         raise ValueError(f"{name}={value} is neither a file nor a list of ids such as {name}=[12,15]")
-    return [str(one) for one in ids] if any(isinstance(one, str) for one in ids) else ids
+    return [str(one) for one in value] if any(isinstance(one, str) for one in value) else value

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from towerrec import progress
-from towerrec.config import PriorConfig
+from towerrec.config_prior import PriorConfig
 from towerrec.data.catalogue import Catalogue, catalogue_of, item_ages
 from towerrec.data.prepare import Prepared
 from towerrec.decay import decayed_counts, latest

@@ -66,7 +66,7 @@ class Written:
             return ""
         none = f", {self.empty:,} of them none at all" if self.empty else ""
         return (
-            f"{self.short:,} of {self.lists:,} {lists.of} have fewer than {lists.n} items{none}: no more may be listed"
+            f"{self.short:,} of {self.lists:,} {lists.of} get fewer than {lists.n} items{none}: no more may be listed"
         )
 
 

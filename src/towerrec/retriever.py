@@ -32,6 +32,7 @@ from towerrec.nn.ensemble import without_biases
 from towerrec.nn.peers import ALONE, Peers
 from towerrec.ragged import UserItems
 from towerrec.recommending import Lists
+from towerrec.retrieval.export_folder import is_export, load_export
 from towerrec.retrieval.index import ItemIndex
 from towerrec.retrieval.prior import with_column
 from towerrec.retrieval.recommend import SCORE, lists_schema, recommend
@@ -63,18 +64,32 @@ class Retriever:
 
     @classmethod
     def load(cls, directory: str | Path, checkpoint: str = "best", device: str = "auto") -> Retriever:
-        """From what `train.py` left.
+        """From what `train.py` left, or `recommend.py export=` (then by the exported towers).
 
         Args:
-            directory: Run directory.
-            checkpoint: `best` or `last`.
+            directory: Run directory, or exported folder.
+            checkpoint: `best` or `last`; an exported folder holds one model only.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
 
         Raises:
             ValueError: If the directory is no finished run, something in it is damaged, or the device is not there.
         """
+        folder, where = Path(directory), torch_device(device)
+        if is_export(folder):
+            if checkpoint != "best":
+                raise ValueError(f"{folder} was exported and holds one model: leave out checkpoint={checkpoint}")
+            export = load_export(folder, device=where)
+            scores = TowerScores(
+                export.model,
+                export.catalogue,
+                history=export.catalogue.history,
+                history_length=export.history_length,
+                profiles=export.catalogue.profiles,
+                device=where,
+            )
+            return cls(scores, export.catalogue, name=f"{export.name} exported to {folder}")
         run = RunDirectory.open(str(directory))
-        trained = load(run, checkpoint=checkpoint, device=torch_device(device))
+        trained = load(run, checkpoint=checkpoint, device=where)
         catalogue = trained.scores.tables
         assert isinstance(catalogue, Catalogue)
         return cls(trained.scores, catalogue, name=f"{trained.name} of {run.root}")

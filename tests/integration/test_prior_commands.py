@@ -12,7 +12,7 @@ from conftest import DemoRun, Workplace
 from polars.testing import assert_frame_equal
 
 from towerrec import freshness
-from towerrec.config import PriorConfig
+from towerrec.config_prior import PriorConfig
 from towerrec.data.catalogue import load_catalogue
 from towerrec.judging import load
 from towerrec.run_directory import RunDirectory
