@@ -191,7 +191,7 @@ def _refuse_changes(root: Path, words: Sequence[str]) -> None:
             continue
         raise ValueError(
             f"{word}: run={root} goes on with the run's own settings, so that it ends as if it had not been stopped; "
-            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said. For other settings start another run"
+            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said. For other settings, and for more epochs, start another run"
         )
 
 
@@ -210,7 +210,7 @@ def _finished(root: Path) -> str:
 def _say_conditions(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """One line where a run goes on under conditions that may change its last digits."""
     changed = []
-    for name in ("python", "machine", "git_commit", "threads", "device"):
+    for name in ("python", "machine", "git_commit", "threads", "accelerator"):
         if name in then and then[name] != now.get(name):
             changed.append(f"{name} {then[name]} then, {now.get(name)} now")
     for name, version in then["versions"].items():
