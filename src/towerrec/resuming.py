@@ -191,7 +191,8 @@ def _refuse_changes(root: Path, words: Sequence[str]) -> None:
             continue
         raise ValueError(
             f"{word}: run={root} goes on with the run's own settings, so that it ends as if it had not been stopped; "
-            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said. For other settings, and for more epochs, start another run"
+            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said. For other settings, and for more epochs, start "
+            "another run"
         )
 
 
