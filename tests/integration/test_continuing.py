@@ -17,6 +17,8 @@ from towerrec.report.paired import paired_difference
 from towerrec.schema import FIRST
 
 DAY_MS = 86_400_000
+# Twice the half-width of the interval over 160 users when nothing is lost: chance alone does not reach it.
+TOLERANCE = 0.02
 SPLIT = ["split=time", "split.val=0.1", "split.test=0.2"]
 QUICK = [
     "data=interactions", "trainer.accelerator=cpu", "trainer.devices=1",
@@ -56,14 +58,23 @@ class Days:
         return [f"data.users={self.side('user', users)}", f"data.items={self.side('item', items)}"]
 
     def train(self, *words: str) -> Outcome:
-        return command(
-            "train.py", *words, *QUICK, f"paths.data_dir={self.root / 'd'}", f"paths.log_dir={self.root / 'l'}"
-        )
+        places = [f"paths.data_dir={self.root / 'd'}", f"paths.log_dir={self.root / 'l'}"]
+        return command("train.py", *QUICK, *places, *words)
 
     def trained(self, *words: str) -> Path:
         outcome = self.train(*words)
         assert outcome.code == 0, outcome.err
         return Path(outcome.last_line.removeprefix("run directory: "))
+
+    def judged(self, run: Path, *words: str) -> pl.DataFrame:
+        """Figures of every user, of a run on a later log."""
+        place = self.root / "judged"
+        outcome = command(
+            "evaluate.py", f"run={run}", *words, "eval.num_resamples=20", "eval.baselines=[]", "progress=off",
+            f"paths.data_dir={self.root / 'd'}", f"output={place}",
+        )  # fmt: skip
+        assert outcome.code == 0, outcome.err
+        return pl.read_parquet(place / "per_user.parquet")
 
 
 def log_of(*paths: Path) -> str:
@@ -191,3 +202,45 @@ def test_each_option_changes_what_is_learnt(days: Days, first: Path):
     assert rows["none"] == 420 and rows["all"] == 420 + 1200 and 900 < rows["half"] < 1150
     last = days.trained(*words, "continue_checkpoint=last", "refit=true")
     assert facts(last)["continued_from"]["checkpoint"] == "last" and facts(last)["refit"]
+
+
+def planted_days(days: Days) -> tuple[list[Path], Path, Path]:
+    """Files of four old days, a new one, and the one after it, which judges.
+
+    Of the new day a third of the rows are of old users and items, a third of new users (160 and above), and a third
+    bring new items (400 and above) to old users. On the day after every old user is back among old items.
+    """
+    old = [days.write(day, users=160, items=400) for day in range(4)]
+    new, after = days.write(4, users=160, items=400), days.write(5, users=160, items=400)
+    third = pl.col("user_id") % 3
+    rows = pl.read_parquet(new)
+    rows.with_columns(pl.col("user_id") + 160 * (third == 1), pl.col("item_id") + 400 * (third == 2)).write_parquet(new)
+    rows = pl.read_parquet(after)
+    back = pl.concat([rows, rows.filter(third == 1).with_columns(pl.col("user_id") + 160)])
+    back.sort("timestamp_ms").write_parquet(after)
+    return old, new, after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [True, False], ids=["old and new days", "new days alone"])
+def test_old_users_lose_nothing_and_new_ones_gain(tmp_path: Path, whole: bool):
+    days = Days(tmp_path, rows_per_day=3000)
+    old, new, after = planted_days(days)
+    columns = ["data.columns.label=liked", "data.columns.timestamp=timestamp_ms", "loss=bce"]
+    taste = days.root / "items.parquet"
+    pl.DataFrame({"item_id": range(800), "taste": [f"t{i % days.num_tastes}" for i in range(800)]}).write_parquet(taste)
+    columns += [f"data.items={taste}", "features.drop=[popularity,freshness,time]"]
+    columns.append(
+        "eval.candidates=observed"
+    )  # the day after shows no new item: none is to stand before the shown ones
+    first = days.trained(log_of(*old), *columns, *SPLIT, "trainer.max_epochs=10")
+    split = ["split=time", "split.val=2020-09-18T06:00", "split.test=2020-09-18T12:26:40"]
+    log = log_of(*(old if whole else []), new, after)
+    continued = days.trained(f"continue_from={first}", log, *split, "trainer.max_epochs=10")
+    judged = days.judged(first, log_of(*old, new, after), *split)
+    now = pl.read_parquet(continued / "evaluation" / "per_user.parquet")
+    is_old = pl.col("user_id") < 160
+    lost = paired_difference(now.filter(is_old), judged.filter(is_old), "ndcg@20", num_resamples=2000)
+    gained = paired_difference(now.filter(~is_old), judged.filter(~is_old), "ndcg@20", num_resamples=2000)
+    assert lost.low > -TOLERANCE, lost
+    assert gained.low > 0.05, gained

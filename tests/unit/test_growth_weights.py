@@ -54,7 +54,7 @@ ITEMS = FeatureTable(
     },
     4,
 )
-# The same users with two new ones, the same items at ROWS with two new ones between them, by new values of all features.
+# The same users and two new ones, the same items at ROWS and two new ones between them, with new values of features.
 MORE_USERS = FeatureTable({"user_id": torch.arange(7) + FIRST, "city": torch.tensor([1, 2, 3, 2, 0, 1, 2])}, 7)
 MORE_ITEMS = FeatureTable(
     {
