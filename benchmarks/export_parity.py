@@ -72,9 +72,10 @@ def main() -> None:
 
 
 def _config(*overrides: str) -> Any:
-    composed = compose("train", ["data=demo", *overrides], return_hydra_config=False)
-    composed.pop("callbacks"), composed.pop("logger")
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), composed))
+    composed = compose("train", ["data=demo", *overrides])
+    # Callbacks and loggers name the job that is running, and there is none.
+    own = {key: value for key, value in composed.items() if key not in ("callbacks", "logger")}
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.create(own)))
 
 
 def _settings() -> Iterator[tuple[str, dict[str, Any]]]:

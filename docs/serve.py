@@ -4,8 +4,9 @@ python recommend.py run=DIR export=FOLDER
 python docs/serve.py FOLDER '{"user_id": 17}'                                     # a user of the log
 python docs/serve.py FOLDER '{"user_active_degree": "high_active", "hour": 20}'   # a new one, by features
 
-Prints his ten best items, without those he has seen. What is not said stays as a missing value is encoded; how every
-column is encoded stands in vocabularies/user.json, and what the towers read in towers/towers.json.
+Prints his ten best items, without those he has seen, by the approximate index (export_index=exact writes none). What is
+not said stays as a missing value is encoded; how every column is encoded stands in vocabularies/user.json, and what the
+towers read in towers/towers.json.
 """
 
 import json

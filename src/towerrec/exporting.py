@@ -9,7 +9,9 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from towerrec.nn.programs import program_inputs
 from towerrec.retrieval import export_folder
 from towerrec.retrieval.approximate import require_faiss, write_approximate
 from towerrec.retrieval.export_folder import SIDES
-from towerrec.retrieval.export_towers import require_onnx
+from towerrec.retrieval.export_towers import ONNX_PACKAGES, require_onnx
 from towerrec.retrieval.exported_model import ExportedModel
 from towerrec.retrieval.index import ItemIndex
 from towerrec.retrieval.manifest import stamps
@@ -108,7 +110,7 @@ def write_export(
         name: Of the model.
         kind: `exact`, or the approximate index beside the exact one: `auto`, `flat`, `hnsw` or `ivf_pq`.
     """
-    model, schema, versions = scores.model, catalogue.schema, environment()["versions"]
+    model, schema, versions = scores.model, catalogue.schema, _versions()
     assert not isinstance(model, ExportedModel), "an export is written from a run"
     index = ItemIndex.of(scores.items().clone(), candidates).to("cpu")
     asking = torch.randperm(len(catalogue.user_ids), generator=torch.Generator().manual_seed(0))[:_ASKING]
@@ -172,6 +174,15 @@ def _check(config: RecommendConfig, target: Path) -> None:
             f"export={target}: there is something else, which would be lost; name a new folder, an empty one, or an "
             "older export"
         )
+
+
+def _versions() -> dict[str, str | None]:
+    """Of what a run is made with, and of what writes the folder."""
+    found: dict[str, str | None] = dict(environment()["versions"])
+    for name in (*ONNX_PACKAGES, "faiss-cpu"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _measured(found: Mapping[str, Any]) -> str:

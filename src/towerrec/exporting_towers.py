@@ -16,7 +16,7 @@ from towerrec.data.catalogue import Catalogue
 from towerrec.files import read_json, write_json
 from towerrec.nn.ensemble import Model
 from towerrec.nn.profile import UserProfiles
-from towerrec.nn.programs import ItemProgram, UserProgram
+from towerrec.nn.programs import ItemProgram, ProgramInput, UserProgram
 from towerrec.retrieval import export_folder
 from towerrec.retrieval.export_folder import SIDES, TOWERS
 from towerrec.retrieval.export_towers import VECTOR, traced, write_onnx, write_pt2
@@ -25,6 +25,8 @@ from towerrec.schema import FeatureTable, Side
 
 # Rows on which the programs are compared with the towers, and how far they may lie apart (`difference`).
 _COMPARED, TOLERANCE = 512, 1e-4
+# Arrays of the catalogue that hold what profiles are made of.
+_PROFILE = {"profile": "profile_items", "profile_positive": "profile_positive"}
 
 
 def write_towers(folder: Path, model: Model, catalogue: Catalogue, *, history_length: int) -> dict[str, float]:
@@ -56,9 +58,10 @@ def write_towers(folder: Path, model: Model, catalogue: Catalogue, *, history_le
         "output": {"name": VECTOR, "dtype": "float32", "shape": ["rows", _width(model, catalogue)]},
         "opset": opset,
     }
-    known = _known(folder, history_length)
     for side in SIDES:
-        about[side] = {"inputs": export_folder.described_inputs(programs[side].inputs, known[side])}
+        inputs = programs[side].inputs
+        known = _known(folder, side, inputs, history_length)
+        about[side] = {"inputs": export_folder.described_inputs(inputs, known)}
     found = {
         format: parity(
             model,
@@ -125,24 +128,26 @@ def _width(model: Model, catalogue: Catalogue) -> int:
 
 def lists_of(folder: Path, values: str, offsets: str) -> dict[str, str]:
     """`values[offsets[row] : offsets[row + 1]]` is the list of a row; histories end with the most recent."""
-    packed = _arrays(folder, "catalogue/packed")
+    packed = arrays_of(folder, "catalogue/packed")
     return {"values": packed[values], "offsets": packed[offsets]}
 
 
-def _arrays(folder: Path, place: str) -> dict[str, str]:
+def arrays_of(folder: Path, place: str) -> dict[str, str]:
     names = read_json(folder / place / "columns.json")
     return {name: f"{place}/{number}.npy" for number, name in enumerate(names)}
 
 
-def _known(folder: Path, history_length: int) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Where the folder holds the inputs of its own users and items."""
-    known: dict[str, dict[str, Mapping[str, Any]]] = {
-        side: {name: {"values": place} for name, place in _arrays(folder, f"catalogue/{side}s").items()}
-        for side in SIDES
-    }
-    known["user"] |= {"history": {**lists_of(folder, "history_items", "history_first"), "most": history_length}}
-    packed = _arrays(folder, "catalogue/packed")
-    if "profile_items" in packed:
-        for name, values in (("profile", "profile_items"), ("profile_positive", "profile_positive")):
-            known["user"] |= {name: lists_of(folder, values, "profile_offsets")}
+def _known(
+    folder: Path, side: Side, inputs: tuple[ProgramInput, ...], history_length: int
+) -> dict[str, Mapping[str, Any]]:
+    """Where the folder holds the inputs of its own users or items, by name; moments are not known before they come."""
+    columns = arrays_of(folder, f"catalogue/{side}s")
+    known: dict[str, Mapping[str, Any]] = {}
+    for given in inputs:
+        if given.role == "history":
+            known[given.name] = {**lists_of(folder, "history_items", "history_first"), "most": history_length}
+        elif given.spec is None:
+            known[given.name] = lists_of(folder, _PROFILE[given.role], "profile_offsets")
+        elif not given.spec.context:
+            known[given.name] = {"values": columns[given.spec.name]}
     return known

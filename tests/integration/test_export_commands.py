@@ -18,7 +18,8 @@ from conftest import DemoRun, Workplace
 
 from towerrec import exporting, exporting_towers
 from towerrec.data.catalogue import load_catalogue
-from towerrec.retrieval import export_towers
+from towerrec.nn.two_tower import TwoTower
+from towerrec.retrieval import export_folder, export_towers
 from towerrec.retrieval.export_folder import TOWERS, is_export, load_export
 from towerrec.retrieval.manifest import stamps
 from towerrec.retriever import Retriever
@@ -100,6 +101,7 @@ def test_what_is_read_back_scores_as_the_run_it_came_from(exported: Path, demo_r
     torch.testing.assert_close(export.model.user_vectors(packed), want, atol=1e-5, rtol=0.0)
 
 
+@pytest.mark.slow
 def test_candidates_moment_new_items_and_no_approximate_index_are_options_of_an_export(
     demo_run: DemoRun, workplace: Workplace, tmp_path: Path
 ):
@@ -126,7 +128,7 @@ def test_candidates_moment_new_items_and_no_approximate_index_are_options_of_an_
 REFUSED = [
     (["users=[1]"], "users=[1] asks for lists, an export has none"),
     (["n=5"], "n=5 asks for lists"),
-    (["export_index=tree"], "export_index must be one of"),
+    (["export_index=tree"], "export_index=tree is not known; choose from auto, exact, flat"),
     (["export=null", "export_index=flat"], "export_index=flat is part of an export"),
     (["export={root}"], "there is something else, which would be lost"),
 ]
@@ -157,18 +159,34 @@ def test_an_older_export_gives_way_to_a_newer_one_and_a_failed_one_leaves_it_as_
     copied: Path, demo_run: DemoRun, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ):
     before = stamps(copied)
+    command = [f"run={demo_run.directory}", f"export={copied}", "export_index=exact"]
 
-    def far_off(*_: Any, **__: Any) -> float:
-        return 0.5
+    def failing(*_: Any, **__: Any) -> dict[str, float]:
+        raise ValueError("the towers cannot be written")
 
-    monkeypatch.setattr(exporting_towers, "parity", far_off)
-    outcome = workplace.recommend(f"run={demo_run.directory}", f"export={copied}", "export_index=exact")
-    assert outcome.code == 1 and "differ from the model by 5.0e-01" in outcome.message
+    monkeypatch.setattr(exporting, "write_towers", failing)
+    assert workplace.recommend(*command).message == "the towers cannot be written"
     assert stamps(copied) == before and [held.name for held in copied.parent.iterdir()] == [copied.name]
-    monkeypatch.setattr(exporting_towers, "write_towers", lambda *_, **__: {"onnx": 0.0, "pt2": 0.0})
     monkeypatch.setattr(exporting, "write_towers", lambda *_, **__: {"onnx": 0.0, "pt2": 0.0})
-    outcome = workplace.recommend(f"run={demo_run.directory}", f"export={copied}", "export_index=exact")
-    assert outcome.code == 0 and not (copied / "index" / "faiss").exists()
+    outcome = workplace.recommend(*command)
+    assert outcome.code == 0 and not (copied / "index" / "faiss").exists() and is_export(copied)
+
+
+def test_towers_that_compute_something_else_than_the_model_are_refused(
+    copied: Path, demo_run: DemoRun, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.rmtree(copied / "towers")
+    for name in ("traced", "write_pt2"):
+        monkeypatch.setattr(exporting_towers, name, lambda *_: None)
+    monkeypatch.setattr(exporting_towers, "write_onnx", lambda *_: 20)
+    monkeypatch.setattr(export_folder, "model_of", lambda *_, **__: None)
+    monkeypatch.setattr(exporting_towers, "parity", lambda *_, **__: float("nan"))
+    retriever = Retriever.load(demo_run.directory)
+    model = retriever.scores.model
+    assert isinstance(model, TwoTower)
+    with pytest.raises(ValueError, match=r"exported towers \(onnx\) differ from the model by nan"):
+        exporting_towers.write_towers(copied, model, retriever.catalogue, history_length=0)
+    assert not (copied / TOWERS).exists()
 
 
 @pytest.mark.parametrize(

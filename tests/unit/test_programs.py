@@ -6,8 +6,10 @@ Vectors are compared in units of their length where that is above 1 (`exporting_
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,7 @@ def test_both_formats_compute_what_the_model_does_for_one_row_and_for_many(model
 
 # Every model of conf/model, and between them every option that computes something else.
 SHIPPED = {
+    "nothing_but_a_profile": {**BY_USERS, "use_features": False},
     "matrix_factorization": {"use_features": False, "user_hidden": [], "item_hidden": []},
     "two_tower_by_rows": {**BY_ROWS, "norm": "layer", "residual": True, "residual_id": False, "activation": "gelu"},
     "two_tower_by_users": {**BY_USERS, "members": 4, "pooling": "sqrt"},
@@ -180,3 +183,45 @@ def test_a_damaged_program_is_named(tmp_path: Path):
     (tmp_path / "user.pt2").write_bytes(b"PK\x03\x04 no program")
     with pytest.raises(ValueError, match=r"user\.pt2 cannot be read as a torch\.export program"):
         read_pt2(tmp_path / "user.pt2")
+
+
+EVIL = {
+    "an expression that runs": ("model.json", b"Symbol(", b"exec('boom') or Symbol("),
+    "a call by attribute": ("model.json", b"Symbol('s", b"().__class__.mro or Symbol('s"),
+    "another operator": ("model.json", b"torch.ops.aten.linear.default", b"torch.ops.aten.linear.default;os"),
+    "a function of torch": ("model.json", b"torch.ops.aten.relu.default", b"torch.hub.load"),
+    "a pickle": ("model_weights_config.json", b'"use_pickle": false', b'"use_pickle": true'),
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("program") / "item.pt2"
+    write_pt2(traced(ItemProgram(made({})[0])), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", EVIL)
+def test_a_program_that_would_run_something_else_is_refused_before_it_is_read(kind: str, program: Path, tmp_path: Path):
+    name, was, becomes = EVIL[kind]
+    with zipfile.ZipFile(program) as whole, zipfile.ZipFile(tmp_path / "item.pt2", "w") as evil:
+        for member in whole.namelist():
+            content = whole.read(member)
+            evil.writestr(member, content.replace(was, becomes, 1) if member.endswith(name) else content)
+            assert not member.endswith(name) or was in content
+    with pytest.raises(ValueError, match=r"item\.pt2 cannot be read as a torch\.export program \(it holds"):
+        read_pt2(tmp_path / "item.pt2")
+
+
+def test_a_program_with_a_compiled_library_or_a_pickled_input_is_refused(program: Path, tmp_path: Path):
+    shutil.copy(program, tmp_path / "item.pt2")
+    with zipfile.ZipFile(tmp_path / "item.pt2", "a") as evil:
+        evil.writestr("item/data/aotinductor/model/model.so", b"ELF")
+    with pytest.raises(ValueError, match=r"it holds 'item/data/aotinductor/model/model\.so'"):
+        read_pt2(tmp_path / "item.pt2")
+    acts = b"cbuiltins\nexec\n(S'raise SystemExit(7)'\ntR."
+    with zipfile.ZipFile(program) as whole, zipfile.ZipFile(tmp_path / "item.pt2", "w") as evil:
+        for member in whole.namelist():
+            evil.writestr(member, acts if member.endswith("model.pt") else whole.read(member))
+    with pytest.raises(ValueError, match=r"item\.pt2 cannot be read"):
+        read_pt2(tmp_path / "item.pt2")

@@ -181,13 +181,15 @@ class FeatureEncoder(nn.Module):
             elif not context and not traced:
                 check_range(spec, column)
             if spec.kind == "categorical":
-                index.setdefault(self.width_of[spec.name], []).append(column.long() + self.offsets[spec.name])
+                index.setdefault(self.width_of[spec.name], []).append(
+                    as_type(column, torch.int64) + self.offsets[spec.name]
+                )
             elif spec.kind == "multi" and traced:
-                padded[spec.name] = column.long()
+                padded[spec.name] = as_type(column, torch.int64)
             elif spec.kind == "multi":
                 lists[spec.name] = Lists.of(column)
             else:
-                dense.append(column.float().view(num_rows, spec.width))
+                dense.append(as_type(column, torch.float32).view(num_rows, spec.width))
         return PackedFeatures(
             id_N=None,
             index={width: torch.stack(part, dim=1) for width, part in index.items()},
@@ -242,6 +244,11 @@ def _absent(spec: FeatureSpec, num_rows: int, device: Device) -> Tensor:
     if spec.kind == "categorical":
         return torch.full((num_rows,), UNKNOWN, dtype=torch.int64, device=device)
     return torch.zeros(num_rows, device=device)
+
+
+def as_type(column: Tensor, dtype: torch.dtype) -> Tensor:
+    """The column in a type; what has it already is no step of a program that is traced."""
+    return column if column.dtype == dtype else column.to(dtype)
 
 
 def check_range(spec: FeatureSpec, column: Tensor) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from towerrec.nn.blocks import LayerSettings, activation_of
 from towerrec.nn.checks import check_share
-from towerrec.nn.embedding import FeatureEncoder, PackedFeatures, check_range
+from towerrec.nn.embedding import FeatureEncoder, PackedFeatures, as_type, check_range
 from towerrec.nn.history import History
 from towerrec.nn.lookup import Readers, read
 from towerrec.nn.sharded import RowShard
@@ -132,7 +132,7 @@ class Tower(nn.Module):
         spec = self.id_spec
         if spec.name not in columns:
             raise ValueError(f"the {spec.side} id column {spec.name!r} is missing: give it ({UNKNOWN} = unknown)")
-        id_N = columns[spec.name].long()
+        id_N = as_type(columns[spec.name], torch.int64)
         if traced:
             return replace(packed, id_N=id_N)
         check_range(spec, id_N)

@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.export import Dim, ExportedProgram
 from torch.export.passes import move_to_device_pass
 
 from towerrec.nn.programs import ROWS, ItemProgram, ProgramInput, UserProgram
+from towerrec.retrieval.export_archive import check_program, weights_only
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 VECTOR = "vector"
@@ -92,11 +94,14 @@ def read_pt2(path: Path, *, device: Device | str = "cpu") -> Asked:
         ValueError: If the file is none, or of a later PyTorch.
     """
     try:
-        with _quiet():
+        check_program(path)
+        with _quiet(), weights_only():
             graph = torch.export.load(path)
             if torch.device(device).type != "cpu":
                 graph = move_to_device_pass(graph, device)
-            called: Callable[[dict[str, Tensor]], Tensor] = graph.module()
+            # Guards are Python code, and what they would find the operators find too; torch 2.8 has none.
+            guards = {"check_guards": False} if "check_guards" in signature(graph.module).parameters else {}
+            called: Callable[[dict[str, Tensor]], Tensor] = graph.module(**guards)
     except Exception as error:  # a damaged file breaks the reader in many ways, and all of them mean the same
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
