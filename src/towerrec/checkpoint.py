@@ -12,6 +12,7 @@ from towerrec.checkpoint_io import read_checkpoint
 from towerrec.module import CHECKPOINT_KEY, CHECKPOINT_VERSION
 from towerrec.nn.ensemble import Model, build_model
 from towerrec.nn.losses import Prediction
+from towerrec.reading_back import as_written
 from towerrec.schema import FeatureSchema
 
 _PREFIX, _LOSS = "model.", "loss."
@@ -68,6 +69,11 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
         ValueError: No such file, not a checkpoint of ours, damaged, or made for another schema than `expect`.
     """
     content = read(Path(path))
+    with as_written(Path(path), remedy="give a checkpoint that train.py wrote"):
+        return _model_of(content, path, expect)
+
+
+def _model_of(content: dict[str, Any], path: str | Path, expect: FeatureSchema | None) -> tuple[Model, CheckpointMeta]:
     ours = content[CHECKPOINT_KEY]
     if ours["version"] != CHECKPOINT_VERSION:
         raise ValueError(f"{path}: checkpoint version {ours['version']}, this towerrec reads {CHECKPOINT_VERSION}")
@@ -92,7 +98,8 @@ def load_model(path: str | Path, *, expect: FeatureSchema | None = None) -> tupl
 
 def num_epochs(path: str | Path) -> int:
     """Epochs that a checkpoint has seen, one that was going on included."""
-    return int(read(Path(path))["epoch"]) + 1
+    with as_written(Path(path), remedy="give a checkpoint that train.py wrote"):
+        return int(read(Path(path))["epoch"]) + 1
 
 
 def _prediction(ours: dict[str, Any]) -> Prediction | None:

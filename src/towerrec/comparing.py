@@ -12,7 +12,9 @@ from typing import Any
 import polars as pl
 
 from towerrec.baselines.registry import HINDSIGHT
-from towerrec.files import read_json, whole_file
+from towerrec.command_words import command_word
+from towerrec.files import read_object, whole_file
+from towerrec.reading_back import as_written
 from towerrec.report import side_by_side
 from towerrec.report.bootstrap import enough_resamples
 from towerrec.report.compare_page import compare_page
@@ -22,6 +24,7 @@ from towerrec.report.optimism import optimism
 from towerrec.report.per_user import common_figures
 from towerrec.report.side_by_side import Comparison, Contender
 from towerrec.report.side_by_side_text import markdown
+from towerrec.unreadable import UNREADABLE
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +196,8 @@ def _check_rules(rules: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """
     for name, ones in rules.items():
         if any(key not in one for one in ones for key in RULES):
-            raise ValueError(f"{name} was judged by an older towerrec: judge it again, python evaluate.py run={name}")
+            again = f"python evaluate.py {command_word('run', name)}"
+            raise ValueError(f"{name} was judged by an older towerrec: judge it again, {again}")
     (first, reference), *others = rules.items()
     for key in RULES:
         wanted = sorted({str(one[key]) for one in reference})
@@ -227,12 +231,16 @@ def _too_few(places: Sequence[str], contenders: Sequence[Contender]) -> str:
 
 def _bounds(place: Path) -> dict[str, pl.DataFrame]:
     """Per-user table of the best list in hindsight, as it was judged beside a run."""
-    table = pl.read_parquet(place / "per_user_others.parquet").filter(pl.col("system") == HINDSIGHT)
-    return {HINDSIGHT: table.drop("system")}
+    path = place / "per_user_others.parquet"
+    with as_written(path, remedy="judge the run again", also=UNREADABLE):
+        return {HINDSIGHT: pl.read_parquet(path, glob=False).filter(pl.col("system") == HINDSIGHT).drop("system")}
 
 
 def _about(place: str) -> dict[str, Any]:
-    found: dict[str, Any] = read_json(Path(place) / "comparison.json")
+    path = Path(place) / "comparison.json"
+    found = read_object(path)
+    if not all(isinstance(found.get(key), dict) for key in ("protocol", "baselines")):
+        raise ValueError(f"{path} is damaged, it does not say how it was judged: judge the run again")
     return found
 
 
@@ -242,8 +250,8 @@ def _judgement(place: Path) -> Path:
         if _holds_judgement(directory):
             return directory
     raise ValueError(
-        f"{place} holds no judgement (per_user.parquet): run python evaluate.py run={place} first, or with "
-        "recommendations=FILE output=DIR for lists"
+        f"{place} holds no judgement (per_user.parquet): run python evaluate.py {command_word('run', place)} first, or "
+        "with recommendations=FILE output=DIR for lists"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from towerrec.files import read_json, write_json
+from towerrec.files import read_object, write_json
 
 CURVES = "curves.json"
 
@@ -72,5 +72,11 @@ def extended(curves: Curves, epoch: int, figures: Mapping[str, float]) -> Curves
 
 def read_curves(path: Path) -> Curves:
     """What a training left so far; empty where it left nothing."""
-    curves: Curves = read_json(path) if path.is_file() else {}
+    curves: Curves = read_object(path) if path.is_file() else {}
+    if not all(isinstance(curve, list) and all(map(_is_figure, curve)) for curve in curves.values()):
+        raise ValueError(f"{path} is damaged, it holds no curves: delete it, and the next epoch begins it anew")
     return curves
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))

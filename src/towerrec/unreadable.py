@@ -1,4 +1,4 @@
-"""What Polars raises at files it cannot make sense of."""
+"""What Polars raises at files they cannot make sense of."""
 
 from __future__ import annotations
 

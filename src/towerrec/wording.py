@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 
@@ -54,3 +55,10 @@ def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     assert unicodedata.category(found[0]) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+class Printable(logging.Formatter):
+    """Log lines without power over the terminal or the pager that shows them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))

@@ -19,7 +19,9 @@ from towerrec.data.store import InteractionStore
 from towerrec.data.time import ages, local_time
 from towerrec.files import restored
 from towerrec.ragged import UserItems
+from towerrec.reading_back import as_written
 from towerrec.schema import FeatureTable
+from towerrec.unreadable import UNREADABLE
 
 
 @dataclass
@@ -92,6 +94,11 @@ def load_catalogue(directory: str | Path) -> Catalogue:
         raise ValueError(f"{path}: there is no catalogue; give a run directory that train.py finished")
     if (found := damage(path)) is not None:
         raise ValueError(f"{path}/{found}; train again, or copy the whole run directory anew")
+    with as_written(path, remedy="train again, or copy the whole run directory anew", also=UNREADABLE):
+        return _loaded(path)
+
+
+def _loaded(path: Path) -> Catalogue:
     packed = load_tensors(path / "packed")
     tables = load_tables(path)
     return Catalogue(

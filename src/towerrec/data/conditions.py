@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from towerrec.wording import reason_of
+from towerrec.unreadable import UNREADABLE
+from towerrec.wording import reason_of, shortened
+
+MOST_OPERATORS = 200
+"""More in a row take Polars minutes (its optimiser's time grows with their cube), and thousands overflow its stack."""
+_OPERATOR = re.compile(
+    r"\b(?:and|or|not|xor|between|like|ilike|is|case|when|div|mod)\b|::|[-+*/%<>=!|&^~]+", re.IGNORECASE
+)
+# Texts, quoted names, and signs of numbers.
+_NO_OPERATOR = re.compile(r"'[^']*'|\"[^\"]*\"|(?<=[(,])\s*[-+]")
 
 
 def condition(key: str, text: str) -> pl.Expr:
     """The condition as an expression.
 
     Raises:
-        ValueError: If it is no SQL.
+        ValueError: If it is no SQL, or of more operators than Polars can work through.
     """
+    operators = len(_OPERATOR.findall(_NO_OPERATOR.sub(" ", text)))
+    if operators > MOST_OPERATORS:
+        raise ValueError(
+            f"{key}={shortened(text)!r} has {operators:,} operators, at most {MOST_OPERATORS} are understood: write `x "
+            "in (1, 2, 3)` for `x = 1 or x = 2 or x = 3`, or put the result into a column of the log"
+        )
     try:
         return pl.sql_expr(text)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{key}={text!r} is not a SQL condition: {reason_of(error)}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{key}={shortened(text, 200)!r} is not a SQL condition: {reason_of(error)}") from error
 
 
 def passing(frame: pl.DataFrame, expression: pl.Expr, *, key: str, text: str) -> NDArray[np.bool_]:
@@ -29,10 +46,10 @@ def passing(frame: pl.DataFrame, expression: pl.Expr, *, key: str, text: str) ->
     """
     try:
         passed = frame.select(expression.alias("passed")).to_series()
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{key}={text!r} cannot be computed: {reason_of(error)}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{key}={shortened(text, 200)!r} cannot be computed: {reason_of(error)}") from error
     if passed.dtype != pl.Boolean:
-        raise ValueError(f"{key}={text!r} gives {passed.dtype}, not true or false: write a comparison")
+        raise ValueError(f"{key}={shortened(text, 200)!r} gives {passed.dtype}, not true or false: write a comparison")
     # A condition without columns ("true") is one value for all rows.
     passed = passed.new_from_index(0, frame.height) if passed.len() == 1 else passed
     return passed.fill_null(False).to_numpy()

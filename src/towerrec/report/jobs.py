@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from towerrec.files import read_json
+from towerrec.files import read_object
 
 FINISHED, PRUNED, FAILED, STOPPED = "finished", "pruned", "failed", "stopped"
 """How a job ended; `stopped`: it was interrupted, or runs still."""
@@ -79,5 +79,4 @@ def _reason(path: Path) -> str:
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content: dict[str, Any] = read_json(path)
-    return content
+    return read_object(path)

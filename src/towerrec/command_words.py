@@ -1,0 +1,61 @@
+"""Paths on the command line: taken as they are typed, and printed so that they can be typed again.
+
+Hydra has a grammar of its own for values: `run=日志`, `run=~/a` and `run=a=b` are no text for it unless they stand in
+quotes inside the shell's. Keys that name a place are quoted here before Hydra reads them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+PLACES = frozenset(
+    [
+        *(f"paths.{name}" for name in ("data_dir", "cache_dir", "log_dir")),
+        *(f"data.{name}" for name in ("root", "interactions", "train", "val", "test", "users", "items")),
+        *("hydra.run.dir", "hydra.sweep.dir", "run", "continue_from", "export", "output"),
+        *("users", "items", "history", "candidates", "deny", "similar", "recommendations", "eval.candidates"),
+    ]
+)
+"""Keys whose value is a path; some also take a list or a word."""
+
+_MULTIRUN = {"-m", "--multirun"}
+# What Hydra reads as text without quotes, wherever it stands; a comma parts values, a space ends are cut.
+# What is only digits would become a number.
+_PLAIN = re.compile(r"(?![\d.+-]+$)[A-Za-z0-9_./%@+:-]*")
+_LIST, _QUOTES = ("[", "]"), "\"'"
+
+
+def quoted_places(arguments: Sequence[str]) -> list[str]:
+    """The words of a command, those that name a place in Hydra's quotes where it would not take them without.
+
+    Lists, what is quoted already, interpolations and, in a multirun, several values with commas stay as they are.
+    """
+    multirun = bool(_MULTIRUN & set(arguments))
+    return [_quoted_place(word, multirun) for word in arguments]
+
+
+def command_word(key: str, value: str | Path) -> str:
+    """`key=value` for a shell, whatever the value holds: what a printed command says."""
+    return shlex.quote(f"{key}={_in_quotes(str(value))}")
+
+
+def _quoted_place(argument: str, multirun: bool) -> str:
+    key, found, value = argument.partition("=")
+    if not found or key.lstrip("+") not in PLACES or "${" in value or value[:1] in _QUOTES:
+        return argument
+    is_list = value.startswith(_LIST[0]) and value.endswith(_LIST[1])
+    if is_list or (multirun and "," in value):
+        return argument
+    return f"{key}={_in_quotes(value)}"
+
+
+def _in_quotes(value: str) -> str:
+    if _PLAIN.fullmatch(value):
+        return value
+    # OmegaConf takes a backslash for itself before an interpolation, Hydra before a quote and at the end.
+    kept = re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", value)
+    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), kept)
+    return f'"{escaped}"'
