@@ -149,7 +149,7 @@ def harassed(name: str, place: Path, seconds: float, draw: random.Random, number
     run, data = place / f"run {number}", place / f"data-{number}"
     output, kinds = place / f"output-{number}.txt", []
     words = first_words(name, place, run, data)
-    for _ in range(draw.randrange(1, 5)):
+    for _ in range(draw.randrange(1, 6)):
         kind, fault, after, by = resume_faults.drawn(draw, seconds)
         code = Command(words, output, fault).wait(after, by)
         if code == 0:

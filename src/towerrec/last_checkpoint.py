@@ -21,7 +21,7 @@ from towerrec import stopping
 from towerrec.checkpoint import read
 from towerrec.module import RetrievalModule
 from towerrec.restoring import RESUME_KEY as RESUME_KEY
-from towerrec.restoring import of_all, own, plain, random_state, restore, savers, set_random
+from towerrec.restoring import of_all, own, plain, random_state, restore, restore_figures, savers, set_random
 from towerrec.schema import Batch
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,7 @@ class LastCheckpoint(Callback):
             self._unmute(trainer)
             position, self._position = self._position, None
             pl_module.load_running_state(own(trainer, position["running"]))
+            restore_figures(trainer, position)  # some are of the start of the epoch, which has just been gone through
             set_random(own(trainer, position["random"]))
         elif self._is_due(trainer, batch_idx):
             self._save(trainer, batch=batch_idx)

@@ -36,9 +36,14 @@ def restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     for saver, deferred in zip(savers(trainer), state["deferred"], strict=True):
         saver._defer_save_until_validation = deferred
     _count(trainer, checkpoint["loops"]["fit_loop"], epoch=state["epoch"], batch=state["batch"])
+    restore_figures(trainer, state)
+    trainer.should_stop = state["should_stop"]
+
+
+def restore_figures(trainer: L.Trainer, state: Mapping[str, Any]) -> None:
+    """The last value of every figure that was logged: callbacks read them, and some last for several epochs."""
     trainer.callback_metrics.update(_on(trainer, state["callback_metrics"]))
     trainer.logged_metrics.update(_on(trainer, state["logged_metrics"]))
-    trainer.should_stop = state["should_stop"]
 
 
 def _count(trainer: L.Trainer, loops: dict[str, Any], *, epoch: int, batch: int) -> None:

@@ -64,9 +64,9 @@ def go_on(run: Path, *words: str) -> Outcome:
     ("fault", "code"),
     [
         (Fault("step", 17, "term"), 143),
-        (Fault("end of validation", 2, "error"), 1),
-        (Fault("checkpoint", 6, "disk", after=True), 1),
-        (Fault("judgement", 2, "error"), 1),
+        pytest.param(Fault("end of validation", 2, "error"), 1, marks=pytest.mark.slow),
+        pytest.param(Fault("checkpoint", 6, "disk", after=True), 1, marks=pytest.mark.slow),
+        pytest.param(Fault("judgement", 2, "error"), 1, marks=pytest.mark.slow),
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else str(value),
 )
@@ -79,7 +79,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
         stopped = begin(place, run)
     assert stopped.code == code, stopped.err
     if code == 143:
-        assert "interrupted; to go on: python train.py run=" in stopped.err or "'run=" in stopped.err
+        assert "interrupted; to go on: python train.py " in stopped.err and NAME in stopped.err
     assert (run / "begun.json").is_file() and not (run / "metrics.json").exists()
 
     outcome = go_on(run)
@@ -89,6 +89,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert len(json.loads((run / "run.json").read_text(encoding="utf-8"))["resumed"]) == 1
 
 
+@pytest.mark.slow
 def test_a_run_without_a_first_checkpoint_starts_anew_in_its_directory(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -131,11 +132,11 @@ def test_of_two_processes_on_one_run_the_second_is_refused_and_another_log_too(
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "is still being written by another process" in go_on(run).message
     begun = json.loads((run / "begun.json").read_text(encoding="utf-8"))
-    begun["settled"]["fingerprint"] = "of other rows"
+    begun["settled"]["fingerprint"] = "0123456789abcdef"
     begun["conditions"]["versions"]["torch"] = "1.0"
     (run / "begun.json").write_text(json.dumps(begun), encoding="utf-8")
     outcome = go_on(run)
-    assert "began on a log with the fingerprint of other rows" in outcome.message
+    assert "began on a log with the fingerprint 0123456789ab" in outcome.message
     assert re.search(r"not as it began: torch 1.0 then, \S+ now", outcome.out)
 
 
