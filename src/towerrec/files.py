@@ -128,8 +128,20 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged, it is not JSON ({error}): copy it anew, or make it again") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The keys and values of a JSON file.
+
+    Raises:
+        ValueError: If it is damaged or holds anything else, naming it.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged, it holds no keys with values: copy it anew, or make it again")
+    return content
 
 
 def to_disk(path: Path) -> None:
