@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from towerrec.config_types import closest
 
@@ -48,3 +50,20 @@ def check_prior(config: PriorConfig) -> None:
         raise ValueError(f"prior.weight and prior.curve must hold finite numbers, got {dials}")
     if config.half_life_days is not None and not config.half_life_days > 0:
         raise ValueError(f"prior.half_life_days must be positive (or null: no forgetting), got {config.half_life_days}")
+
+
+def prior_of(given: PriorConfig | Mapping[str, Any] | None) -> PriorConfig:
+    """A prior as code says it: None is none, a mapping holds keys of `PriorConfig`.
+
+    Raises:
+        ValueError: As `check_prior` does, or for a key that is none.
+    """
+    if isinstance(given, Mapping):
+        known = [key.name for key in fields(PriorConfig)]
+        for key in given:
+            if key not in known:
+                raise ValueError(f"prior has no key {key!r}{closest(str(key), known)}")
+        given = PriorConfig(**given)
+    prior = PriorConfig() if given is None else given
+    check_prior(prior)
+    return prior

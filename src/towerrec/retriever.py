@@ -1,52 +1,40 @@
 """A trained run that answers: lists for users, items like an item, scores of pairs.
 
 `recommend.py` asks it too, so the command line and Python cannot differ.
-
-Shape letters: B users of a chunk, I items, V width of the vectors, D without biases, P pairs.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from towerrec import asking, progress
+from towerrec import asking
 from towerrec.allowing import allowed, for_nobody
+from towerrec.answering import item_lists, pair_scores, user_lists
 from towerrec.asking import AT, Request, moment
-from towerrec.config_prior import PriorConfig, check_prior
-from towerrec.config_types import closest
+from towerrec.config_prior import PriorConfig, prior_of
 from towerrec.data.catalogue import Catalogue, with_items
 from towerrec.data.id_files import Given, given_table, known_or_refused, with_typed_ids
 from towerrec.data.ids import rows_of
 from towerrec.data.since import moments_of
 from towerrec.dated_items import DatedItems, reads
-from towerrec.nn.ensemble import without_biases
 from towerrec.nn.peers import ALONE, Peers
-from towerrec.ragged import UserItems
 from towerrec.recommending import Lists
-from towerrec.retrieval.export_folder import is_export, load_export
-from towerrec.retrieval.index import ItemIndex
-from towerrec.retrieval.prior import with_column
-from towerrec.retrieval.recommend import SCORE, lists_schema, recommend
-from towerrec.run_directory import RunDirectory
+from towerrec.retrieval.recommend import SCORE
 from towerrec.schema import ITEM_ID, NO_TIMESTAMP, USER_ID
 from towerrec.scoring import TowerScores, torch_device
-from towerrec.trained import load
+from towerrec.trained import opened
 
 log = logging.getLogger(__name__)
 
-SIMILAR_ITEM_ID = "similar_item_id"
-Prior = PriorConfig | Mapping[str, object] | None
-# Pairs scored at once.
-_PAIRS = 1 << 16
+Prior = PriorConfig | Mapping[str, Any] | None
 
 
 class Retriever:
@@ -58,7 +46,7 @@ class Retriever:
         name: What it is and where it came from, for people.
     """
 
-    def __init__(self, scores: TowerScores, catalogue: Catalogue, *, name: str) -> None:
+    def __init__(self, scores: TowerScores, catalogue: Catalogue, name: str) -> None:
         self.scores, self.catalogue, self.name = scores, catalogue, name
         self.items = DatedItems(scores, catalogue)
 
@@ -74,25 +62,7 @@ class Retriever:
         Raises:
             ValueError: If the directory is no finished run, something in it is damaged, or the device is not there.
         """
-        folder, where = Path(directory), torch_device(device)
-        if is_export(folder):
-            if checkpoint != "best":
-                raise ValueError(f"{folder} was exported and holds one model: leave out checkpoint={checkpoint}")
-            export = load_export(folder, device=where)
-            scores = TowerScores(
-                export.model,
-                export.catalogue,
-                history=export.catalogue.history,
-                history_length=export.history_length,
-                profiles=export.catalogue.profiles,
-                device=where,
-            )
-            return cls(scores, export.catalogue, name=f"{export.name} exported to {folder}")
-        run = RunDirectory.open(str(directory))
-        trained = load(run, checkpoint=checkpoint, device=where)
-        catalogue = trained.scores.tables
-        assert isinstance(catalogue, Catalogue)
-        return cls(trained.scores, catalogue, name=f"{trained.name} of {run.root}")
+        return cls(*opened(directory, checkpoint=checkpoint, device=torch_device(device)))
 
     def __repr__(self) -> str:
         users, items = len(self.user_ids), len(self.item_ids)
@@ -209,7 +179,7 @@ class Retriever:
         at_P = torch.tensor(moments_of(frame, AT, timezone=self.catalogue.timezone, where=where).to_numpy())
         if at_ms is not None:
             at_P = torch.where(at_P == NO_TIMESTAMP, at_ms, at_P)
-        score_P = self._scores(asked, user_P, item_P, at_P, _prior(prior))
+        score_P = pair_scores(self.items, asked, prior_of(prior), user_idx_P=user_P, item_idx_P=item_P, at_ms_P=at_P)
         return frame.select(USER_ID, ITEM_ID).with_columns(pl.Series(SCORE, score_P.numpy()))
 
     def with_items(self, items: pl.DataFrame | str | Path) -> Retriever:
@@ -263,7 +233,7 @@ class Retriever:
                 f"users: the model reads nothing of a user but his id, so {asked.num_new:,} new users all have one "
                 "vector, that of an unknown user"
             )
-        moving = reads(self.scores, "user", context=True) or self.items.by_day(_prior(prior))
+        moving = reads(self.scores, "user", context=True) or self.items.by_day(prior_of(prior))
         if asked.at_ms_U is not None and not moving:
             log.warning("at: the model reads neither hour and weekday nor the age of items, so it changes nothing")
         return asked
@@ -283,34 +253,16 @@ class Retriever:
 
         Of several processes each makes those of its part of the users.
         """
-        dial, user_ids, device = _prior(prior), asked.catalogue.user_ids, self.scores.device
-        own = asked.catalogue is self.catalogue
-        scores = self.scores if own else self.scores.for_users(asked.catalogue)
-        by_id = torch.from_numpy(user_ids.gather(asked.user_idx_B.numpy()).arg_sort().to_numpy().copy()).long()
-        rows = asked.user_idx_B[by_id[peers.share(asked.num_users)]]
-
-        def encode(user_idx_B: Tensor) -> Tensor:
-            at_ms_B = None if asked.at_ms_U is None else asked.at_ms_U[user_idx_B.cpu()]
-            vectors_BV = scores.users(user_idx_B, at_ms_B)
-            return vectors_BV if dial.weight == 0 else with_column(vectors_BV, 1.0)
-
-        rules = asked.allowed
-        tables = recommend(
-            encode,
-            self.items.search(asked.at_ms_U, asked.allowed.candidates, dial),
-            rows.to(device),
-            user_ids=user_ids,
-            item_ids=self.item_ids,
+        return user_lists(
+            self.items,
+            asked,
+            prior_of(prior),
             n=n,
-            exclude=None if rules.never is None else rules.never.to(device),
-            allowed=None if rules.only is None else rules.only.to(device),
             batch_users=batch_users,
             memory_mb=memory_mb,
             precision=precision,
+            peers=peers,
         )
-        schema = lists_schema(user_ids.dtype, self.item_ids.dtype)
-        shown = progress.each(tables, "recommending", math.ceil(len(rows) / batch_users))
-        return Lists(shown, schema, num_lists=len(rows), n=n)
 
     def similar_lists(
         self,
@@ -329,42 +281,19 @@ class Retriever:
         for name, given in (("allow", allow), ("deny", deny)):
             for_nobody(given, self.catalogue, name=name)
         rules = allowed(self.catalogue, self.user_ids, allow=allow, deny=deny, exclude_seen=False)
-        rows = self._asked_items(items)
-        vectors_IV = self.items.undialled(moment(at, self.catalogue.timezone))
-        directions_ID = F.normalize(without_biases(self.scores.model, vectors_IV), dim=1)
-        by_id = torch.from_numpy(self.item_ids.gather(rows.numpy()).arg_sort().to_numpy().copy()).long()
-        rows = rows[by_id[peers.share(len(rows))]]
-        every = torch.arange(len(self.item_ids) + 1, device=self.scores.device)
-        tables = recommend(
-            lambda item_idx_B: directions_ID[item_idx_B],
-            ItemIndex.of(directions_ID, rules.candidates),
-            rows.to(self.scores.device),
-            user_ids=self.item_ids,
-            item_ids=self.item_ids,
+        if at is not None and not self.items.reads_age():
+            log.warning("at: the model does not read the age of items, so it changes nothing")
+        return item_lists(
+            self.items,
+            self._asked_items(items),
+            rules.candidates,
+            at_ms=moment(at, self.catalogue.timezone),
             n=n,
-            exclude=UserItems(every, every[:-1], len(self.item_ids)),  # nothing is similar to itself
-            batch_users=batch_items,
+            batch_items=batch_items,
             memory_mb=memory_mb,
             precision=precision,
+            peers=peers,
         )
-        names = {USER_ID: ITEM_ID, ITEM_ID: SIMILAR_ITEM_ID}
-        plain = lists_schema(self.item_ids.dtype, self.item_ids.dtype)
-        schema = pl.Schema({names.get(name, name): dtype for name, dtype in plain.items()})
-        shown = progress.each(tables, "looking for similar items", math.ceil(len(rows) / batch_items))
-        return Lists((t.rename(names) for t in shown), schema, num_lists=len(rows), n=n, of="items")
-
-    def _scores(self, asked: Request, user_P: Tensor, item_P: Tensor, at_P: Tensor, dial: PriorConfig) -> Tensor:
-        own = asked.catalogue is self.catalogue
-        scores = self.scores if own else self.scores.for_users(asked.catalogue)
-        day_P, at_of = self.items.days(at_P) if self.items.by_day(dial) else (torch.zeros_like(at_P), {0: None})
-        score_P = torch.zeros(len(user_P))
-        for day, at_ms in at_of.items():
-            items_IV = self.items.vectors(at_ms, dial)
-            for at_p in (day_P == day).nonzero()[:, 0].split(_PAIRS):
-                vectors_pV = scores.users(user_P[at_p], at_P[at_p])
-                vectors_pV = vectors_pV if dial.weight == 0 else with_column(vectors_pV, 1.0)
-                score_P[at_p] = (vectors_pV * items_IV[item_P[at_p].to(items_IV.device)]).sum(1).cpu()
-        return score_P
 
     def _asked_items(self, items: Given | None) -> Tensor:
         if items is None:
@@ -375,20 +304,6 @@ class Retriever:
             raise ValueError(f"{where} holds no items: leave it out to ask for all items of the log")
         known_or_refused(ids, self.item_ids, where, remedy="add them as new items")
         return torch.from_numpy(rows_of(self.item_ids, ids))
-
-
-def _prior(prior: Prior) -> PriorConfig:
-    """The prior as it is checked on the command line."""
-    if prior is None:
-        return PriorConfig()
-    if isinstance(prior, Mapping):
-        known = list(vars(PriorConfig()))
-        for key in prior:
-            if key not in known:
-                raise ValueError(f"prior has no key {key!r}{closest(str(key), known)}")
-        prior = PriorConfig(**prior)  # type: ignore[arg-type]
-    check_prior(prior)
-    return prior
 
 
 def _told(lists: Lists) -> pl.DataFrame:

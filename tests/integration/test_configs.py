@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import runpy
 import shlex
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from commands import REPOSITORY, Outcome, command
 from conftest import DemoRun, Workplace
@@ -20,6 +22,7 @@ from towerrec import config
 from towerrec.baselines.registry import NAMES, baseline
 from towerrec.choices import model_node
 from towerrec.config_types import check_types
+from towerrec.data.catalogue import load_catalogue
 from towerrec.data.features import FeatureChoice
 from towerrec.nn.losses import Multinomial
 from towerrec.nn.two_tower import TwoTower
@@ -227,7 +230,7 @@ def test_the_readmes_quickstart_runs(workplace: Workplace, demo_run: DemoRun, tm
     done = 0
     for line in filter(runs, readme_commands()):
         script, words, sweep = words_of(line)
-        if any(name in line for name in ("users=", "candidates=", "items=", "recommendations=")):
+        if any(ending in line for ending in (".csv", ".parquet")):
             continue  # files of the reader
         words = [re.sub(r"\b(DIR|RUN_A|RUN_B)\b|logs/train/\.\.\.", str(demo_run.directory), word) for word in words]
         small = tiny if script == "train" else [] if script == "recommend" or "compare" in line else tiny[1:2]
@@ -241,3 +244,51 @@ def test_the_readmes_quickstart_runs(workplace: Workplace, demo_run: DemoRun, tm
         assert outcome.code == 0, f"{line}\n{outcome.err}"
         done += 1
     assert done >= 6
+
+
+@pytest.fixture(scope="module")
+def readers_files(workplace: Workplace, demo_run: DemoRun, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What the README calls files of the reader, by the names it gives them."""
+    folder, catalogue = tmp_path_factory.mktemp("reader"), load_catalogue(demo_run.directory / "catalogue")
+    side = pl.read_csv(workplace.root / "data" / "demo-tiny-0" / "data" / "user_features.csv").head(2)
+    video = {"item_id": [9_001], "feat": [[1]], "caption": ["a new video"]}
+    video |= {name: [None] for name in catalogue.encoders.missing_columns("item", list(video))}
+    tables = {
+        "users.csv": pl.DataFrame({"user_id": [3, 4]}),
+        "videos.csv": pl.DataFrame({"item_id": [5, 6, 7]}),
+        "blocked.csv": pl.DataFrame({"user_id": [12, 12], "item_id": [5, 6]}),
+        "moments.csv": pl.DataFrame({"user_id": [3, 4], "at": ["2020-09-01T20:00", "2020-09-05T08:00"]}),
+        "new_users.parquet": side.with_columns(user_id=pl.col("user_id") + 99_001, num_friends=pl.lit(None, pl.Int64)),
+        "new_videos.parquet": pl.DataFrame(video),
+        "since.parquet": pl.DataFrame({"user_id": [3, 99_001], "item_id": [5, 6], "label": [1.0, 0.0]}),
+    }
+    for name, table in tables.items():
+        table.write_parquet(folder / name) if name.endswith("parquet") else table.write_csv(folder / name)
+    return {name: folder / name for name in tables}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in readme_commands() if line.startswith("python recommend.py")])
+def test_what_the_readme_asks_of_recommend_is_answered_with_files_of_the_reader_too(
+    demo_run: DemoRun, workplace: Workplace, readers_files: dict[str, Path], tmp_path: Path, line: str
+):
+    words = [word for word in words_of(line)[1] if not word.startswith("output=")]
+    words = [re.sub(r"\bDIR\b|logs/train/\.\.\.", str(demo_run.directory), word) for word in words]
+    for name, path in readers_files.items():
+        words = [word.replace(f"={name}", f"={path}") for word in words]
+    output = [] if "export=" in line else [f"output={tmp_path / 'lists'}"]
+    words = [word.replace("export=", f"export={tmp_path}/") for word in words]
+    outcome = command("recommend.py", *words, *output, workplace.paths[1])
+    assert outcome.code == 0, f"{line}\n{outcome.err}"
+
+
+def python_of_the_readme() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("block", python_of_the_readme(), ids=lambda block: block.strip().splitlines()[-1][:40])
+def test_the_python_of_the_readme_runs(demo_run: DemoRun, readers_files: dict[str, Path], tmp_path: Path, block: str):
+    for name, path in {"DIR": demo_run.directory, **readers_files}.items():
+        block = block.replace(f'"{name}"', f'"{path}"')
+    (tmp_path / "block.py").write_text(block, encoding="utf-8")
+    runpy.run_path(str(tmp_path / "block.py"))
