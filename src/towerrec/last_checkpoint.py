@@ -135,8 +135,8 @@ class LastCheckpoint(Callback):
             set_random(own(trainer, position["random"]))
         elif self._is_due(trainer, batch_idx):
             self._save(trainer, batch=batch_idx)
-        if stopping.asked():
-            if batch_idx % trainer.accumulate_grad_batches == 0 and batch_idx > 0:
+        if stopping.asked() and batch_idx % trainer.accumulate_grad_batches == 0:
+            if batch_idx > 0:
                 self._save(trainer, batch=batch_idx)
             raise KeyboardInterrupt
 
@@ -144,6 +144,8 @@ class LastCheckpoint(Callback):
         stopping.listen(at_batches=False)
         if self._position is None:
             self._save(trainer, batch=0, finished=True)
+        if stopping.asked():
+            raise KeyboardInterrupt
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         stopping.listen(at_batches=False)
