@@ -40,16 +40,19 @@ class AfterEpochs(L.Callback):
     Args:
         path: File to append to.
         leak_kib: Memory to lose after every epoch, to see that the watch sees it.
+        leak_after: Epochs before the first such loss.
     """
 
-    def __init__(self, path: str, leak_kib: int = 0) -> None:
+    def __init__(self, path: str, leak_kib: int = 0, leak_after: int = 0) -> None:
         self.path = path
         self.leak_kib = leak_kib
+        self.leak_after = leak_after
         self.lost: list[bytearray] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Written, not only asked for: untouched pages are not resident.
-        self.lost.append(bytearray(b"x") * (1024 * self.leak_kib))
+        if trainer.current_epoch >= self.leak_after:
+            # Written, not only asked for: untouched pages are not resident.
+            self.lost.append(bytearray(b"x") * (1024 * self.leak_kib))
         _note(self.path)
 
 

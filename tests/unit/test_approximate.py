@@ -12,7 +12,7 @@ from towerrec.ragged import UserItems
 from towerrec.retrieval import approximate_build
 from towerrec.retrieval.approximate import KINDS, ApproximateIndex, build_approximate, require_faiss, write_approximate
 from towerrec.retrieval.approximate_build import FLAT_UP_TO, HNSW_UP_TO, kind_for, threads, widened
-from towerrec.retrieval.approximate_measure import latency, recall
+from towerrec.retrieval.approximate_measure import Truth, latency
 from towerrec.retrieval.index import ItemIndex
 
 needs_faiss = pytest.mark.skipif(
@@ -130,16 +130,14 @@ def test_scores_are_products_whatever_happens_inside(kind: str, rounding: float)
 @needs_faiss
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_bytes_with_one_thread_and_with_two(kind: str, tmp_path: Path):
-    user_UV, item_IV = towers()
+    index = ItemIndex.of(towers()[1])
     written = []
-    for place, number in (("a", 1), ("b", 2)):
+    for number, seed in ((1, 3), (2, 3), (2, 4)):
         with threads(number):
-            write_approximate(tmp_path / place, ItemIndex.of(item_IV), user_UV, kind=kind, seed=3)
-        written.append((tmp_path / place / "index.faiss").read_bytes())
+            build_approximate(index, kind=kind, seed=seed).save(tmp_path / "i", {})
+        written.append((tmp_path / "i" / "index.faiss").read_bytes())
     assert written[0] == written[1]
-    if kind != "flat":
-        write_approximate(tmp_path / "c", ItemIndex.of(item_IV), user_UV, kind=kind, seed=4)
-        assert (tmp_path / "c" / "index.faiss").read_bytes() != written[0]
+    assert (written[0] == written[2]) == (kind == "flat")  # which draws nothing
 
 
 @needs_faiss
@@ -167,7 +165,7 @@ def test_what_is_written_says_how_good_it_is_and_faiss_alone_reads_it(kind: str,
 @needs_faiss
 @pytest.mark.parametrize("kind", ["hnsw", "ivf_pq"])
 def test_a_higher_goal_searches_wider(kind: str, tmp_path: Path):
-    user_UV, item_IV = towers(3000)
+    user_UV, item_IV = towers()
     name = {"hnsw": "ef_search", "ivf_pq": "probes"}[kind]
     settings = []
     for goal in (0.5, 0.999):
@@ -211,11 +209,11 @@ def test_recall_counts_equal_items_and_those_of_the_list():
     def reversed_(user_BV: torch.Tensor, n: int):
         return made.search(-user_BV, n=n)
 
-    users = torch.ones(2, 1)
-    assert recall(lambda u, n: made.search(u, n=n), index, users, 1) == 1.0
-    assert recall(reversed_, index, users, 2) == 0.0
-    assert recall(reversed_, index, users, 3) == pytest.approx(2 / 3)  # 0.2, 0.5 and one of the two best
-    assert recall(reversed_, index, users, 9) == 1.0
+    truth = Truth(index, torch.ones(2, 1), (1, 2, 3, 9))
+    assert truth.recall(lambda u, n: made.search(u, n=n), 1) == 1.0
+    assert truth.recall(reversed_, 2) == 0.0
+    assert truth.recall(reversed_, 3) == pytest.approx(2 / 3)  # 0.2, 0.5 and one of the two best
+    assert truth.recall(reversed_, 9) == 1.0
 
 
 @needs_faiss

@@ -17,7 +17,7 @@ from torch import Tensor
 from towerrec.ragged import TopN
 from towerrec.retrieval.approximate_build import KINDS, built, kind_for, require_faiss, threads
 from towerrec.retrieval.approximate_index import ApproximateIndex
-from towerrec.retrieval.approximate_measure import latency, recall
+from towerrec.retrieval.approximate_measure import Truth, latency
 from towerrec.retrieval.index import ItemIndex
 
 __all__ = ["KINDS", "ApproximateIndex", "build_approximate", "require_faiss", "write_approximate"]
@@ -110,9 +110,10 @@ def _set_to_goal(made: ApproximateIndex, index: ItemIndex, user_BV: Tensor, goal
         return True
     widest = made.parameters["lists"] if made.kind == "ivf_pq" else min(made.index.ntotal, _HIGHEST_SETTING)
     setting = min(_LOWEST_SETTING, widest)
+    truth = Truth(index, user_BV, (_SHORT_LIST, n))
     while True:
         made.set_to(setting)
-        if all(recall(_search_of(made), index, user_BV, k) >= goal for k in (_SHORT_LIST, n)):
+        if all(truth.recall(_search_of(made), k) >= goal for k in (_SHORT_LIST, n)):
             return True
         if setting >= widest:
             return False
@@ -120,8 +121,9 @@ def _set_to_goal(made: ApproximateIndex, index: ItemIndex, user_BV: Tensor, goal
 
 
 def _measured(made: ApproximateIndex, index: ItemIndex, user_BV: Tensor, n: int) -> dict[str, Any]:
+    truth = Truth(index, user_BV, (_SHORT_LIST, n))
     return {
-        "recall": {f"recall@{k}": round(recall(_search_of(made), index, user_BV, k), 5) for k in (_SHORT_LIST, n)},
+        "recall": {f"recall@{k}": round(truth.recall(_search_of(made), k), 5) for k in (_SHORT_LIST, n)},
         "latency": {
             "exact": latency(lambda users, k: index.search(users, n=k), user_BV, n),
             "approximate": latency(_search_of(made), user_BV, n),

@@ -2,8 +2,9 @@
 
 Item vectors of a tower carry a bias and, with it, popularity: their lengths differ by a factor of ten. FAISS's own
 inner product serves cosines: a graph of the largest products hangs on a few long vectors and leaves most of the others
-without a way to them (measured on 10,728 items of a trained run: recall@100 .54 at efSearch 100, .61 at 800), and
-lists around centroids of length 1 are met in the wrong order (100,000 items, 8 of 1,024 lists: .53).
+without a way to them (10,728 items of a trained run: recall@100 .54 at efSearch 100, .61 at 800; others met the same,
+milvus-io/milvus#51821), and lists around centroids of length 1 are met in the wrong order (100,000 items, 8 of 1,024
+lists: .53; facebookresearch/faiss#1496).
 
 Bachrach et al. 2014 (Speeding up the Xbox recommender system using a Euclidean transformation for inner-product spaces,
 section 3.2) add the column sqrt(max |x|^2 - |x|^2) to the items and 0 to the query: products with a query stay, all
@@ -23,6 +24,7 @@ Shape letters: C items with a vector, D vector width, W width inside the index (
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -68,6 +70,7 @@ def require_faiss(kind: str) -> None:
 
 def library() -> Any:
     """FAISS, which is optional, and whose type stubs lack half of what it has."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells which processor it found
     return import_module("faiss")
 
 

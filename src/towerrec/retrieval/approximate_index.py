@@ -55,7 +55,7 @@ class ApproximateIndex:
         user_idx_B: Tensor | None = None,
         exclude: UserItems | None = None,
     ) -> TopN:
-        """The n best items of the index for every user vector, arguments as in `ItemIndex.search`.
+        """The n best items of the index for every user vector, on the CPU; arguments as in `ItemIndex.search`.
 
         What a user is not to be given is fetched with the rest and left out; while a list is short twice as much is
         fetched, and where graph or lists lead no further the vectors are searched one by one. So a list is as long as

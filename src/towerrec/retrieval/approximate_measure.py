@@ -1,12 +1,12 @@
 """How good and how fast an approximate search is, against the exact one.
 
-Shape letters: B users measured, D vector width, n length of the lists.
+Shape letters: B users measured, D vector width, n and k lengths of lists.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -25,25 +25,35 @@ _ROUNDING = 2e-6
 _SINGLE, _BATCHES, _BATCH = 200, 12, 100
 
 
-def recall(search: Search, index: ItemIndex, user_BD: Tensor, n: int) -> float:
-    """Share of the n best that the lists of `search` hold, mean over users.
+class Truth:
+    """What the exact search finds for some users, found once.
 
-    An item counts if its exact score reaches the n-th best one, as in ann-benchmarks (Aumueller et al. 2020, section
-    2.1): which of equal items was taken is no fault. Where fewer than n items are indexed all of them are the best.
+    Args:
+        index: The exact one, with at least one item.
+        user_BD: Vectors of the users.
+        ks: Lengths of the lists that will be compared.
     """
-    n = min(n, len(index.item_idx_C))
-    if n == 0:
-        return 1.0
-    best_B1 = index.search(user_BD, n=n).scores[:, -1:]
-    items_Bn = search(user_BD, n).items
-    # Rows of the index: `item_idx_C` ascends.
-    place_Bn = torch.searchsorted(index.item_idx_C, items_Bn.clamp(min=0))
-    scores_Bn = torch.empty(items_Bn.shape)
-    for rows in torch.arange(len(user_BD)).split(1024):
-        scores_Bn[rows] = torch.einsum("bd,bnd->bn", user_BD[rows], index.vectors_CD[place_Bn[rows]])
-    lengths_B1 = user_BD.norm(dim=1, keepdim=True) * index.vectors_CD.norm(dim=1).max()
-    reached_Bn = (items_Bn >= 0) & (scores_Bn >= best_B1 - _ROUNDING * lengths_B1)
-    return float(reached_Bn.double().mean())
+
+    def __init__(self, index: ItemIndex, user_BD: Tensor, ks: Sequence[int]) -> None:
+        self.index = index
+        self.user_BD = user_BD
+        # Where fewer are indexed all of them are the best.
+        self.length = {k: min(k, len(index.item_idx_C)) for k in ks}
+        best_Bn = index.search(user_BD, n=max(self.length.values())).scores
+        rounding_B = _ROUNDING * user_BD.norm(dim=1) * index.vectors_CD.norm(dim=1).max()
+        self.least_B = {k: best_Bn[:, self.length[k] - 1] - rounding_B for k in ks}
+
+    def recall(self, search: Search, k: int) -> float:
+        """Share of the k best that the lists of `search` hold, mean over users.
+
+        An item counts if its exact score reaches the k-th best one, as in ann-benchmarks (Aumueller et al. 2020,
+        section 2.1): which of equal items was taken is no fault.
+        """
+        items_Bk = search(self.user_BD, self.length[k]).items
+        # Rows of the index: `item_idx_C` ascends.
+        place_Bk = torch.searchsorted(self.index.item_idx_C, items_Bk.clamp(min=0))
+        scores_Bk = torch.einsum("bd,bkd->bk", self.user_BD, self.index.vectors_CD[place_Bk])
+        return float(((items_Bk >= 0) & (scores_Bk >= self.least_B[k][:, None])).double().mean())
 
 
 def latency(search: Search, user_BD: Tensor, n: int) -> Latency:
