@@ -25,7 +25,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from towerrec import config_types, distributed, resuming, stopping, sweep_jobs, sweeping
 from towerrec.command_words import command_word, quoted_places
-from towerrec.wording import printable
+from towerrec.wording import clipped, printable
 
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
@@ -122,7 +122,8 @@ def message(error: BaseException) -> str:
         if text and not any(text in part for part in parts):
             parts.append(text)
         current = None if _says_all(current) else current.__cause__
-    return "\n".join(parts) or type(error).__name__
+    lines = "\n".join(parts).splitlines()
+    return "\n".join(map(clipped, lines)) or type(error).__name__
 
 
 def _says_all(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ from towerrec.distributed import rank
 from towerrec.files import whole_file
 from towerrec.progress import KINDS
 from towerrec.sweeping import BASIC_LAUNCHER
+from towerrec.wording import reason_of, shortened
 
 ConfigT = TypeVar("ConfigT")
 
@@ -249,6 +250,11 @@ def _check_inner(values: Mapping[str, Any], where: str) -> None:
 
 
 def _check_keywords(target: Callable[..., Any], keywords: Mapping[str, Any], where: str) -> None:
+    for key in ("_partial_", "_recursive_"):
+        if not isinstance(keywords.get(key, False), bool):
+            raise ValueError(f"{where}.{key} must be true or false, got {keywords[key]!r}")
+    if "_args_" in keywords:
+        raise ValueError(f"{where}._args_: values are given by name, so that each can be checked")
     parameters = inspect.signature(target).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return
@@ -261,7 +267,7 @@ def _locate(target: str) -> Callable[..., Any]:
     try:
         return cast(Callable[..., Any], get_object(target))
     except (ImportError, ValueError) as error:
-        raise ValueError(f"_target_ {target!r} cannot be imported: {error}") from error
+        raise ValueError(f"_target_ {shortened(target)!r} cannot be imported: {reason_of(error)}") from error
 
 
 def beside_others() -> bool:

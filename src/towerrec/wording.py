@@ -26,10 +26,15 @@ def reason_of(error: BaseException) -> str:
     for below in _BELOW:
         before = text.partition(below)[0]
         text = before if before.strip() else text
-    text = " ".join(text.split())
-    if len(text) > _LONGEST:
-        text = f"{text[:180]} ... {text[-100:]}"
-    return printable(text)
+    return printable(clipped(" ".join(text.split()), _LONGEST))
+
+
+def clipped(text: str, letters: int = 1_500) -> str:
+    """Text of at most so many letters; what is longer keeps beginning and end, which say what it is about."""
+    if len(text) <= letters:
+        return text
+    end = letters // 3
+    return f"{text[: letters - end - 5]} ... {text[-end:]}"
 
 
 def printable(text: str) -> str:
