@@ -140,8 +140,17 @@ def origin_of(cfg: DataTaskConfig) -> Origin | None:
     if isinstance(cfg, EvaluateConfig) and cfg.run is not None:
         continued = RunDirectory.open(cfg.run).facts().get(CONTINUED)
         if continued is not None:
-            return Origin(RunDirectory.open(continued["path"]), continued["checkpoint"])
+            return Origin(_still_there(cfg.run, Path(continued["path"])), continued["checkpoint"])
     return None
+
+
+def _still_there(run: str, earlier: Path) -> RunDirectory:
+    if not earlier.is_dir():
+        raise ValueError(
+            f"run={run} went on from {earlier}, which is not there any more, and its log is prepared with what that "
+            "run knew: put the directory back (recommend.py needs it no more)"
+        )
+    return RunDirectory.open(earlier)
 
 
 def of_data(cfg: DataTaskConfig) -> dict[str, Any]:
