@@ -85,3 +85,14 @@ def test_a_user_and_an_item_of_one_id_are_two(tmp_path: Path):
     log = rows().with_columns(item_id=pl.col("user_id"))
     made = prepared(Fault("same", "ids", log), tmp_path)
     assert made.user_ids.to_list() == made.item_ids.to_list() == list(range(12))
+
+
+@pytest.mark.parametrize("ids", [[1.5, 2.0], [float("nan"), 2.0], [2.0**53 + 2, 1.0]])
+def test_floats_that_are_no_ids_are_refused_in_lists_and_files(tmp_path: Path, ids: list[float]):
+    table = pl.DataFrame({"user_id": ids, "item_id": [1, 1], "rank": [1, 1]})
+    table.write_parquet(tmp_path / "lists.parquet")
+    known = pl.Series("user_id", [1, 2, 2**53 + 2])
+    with pytest.raises(ValueError, match="floats that are no whole numbers up to"):
+        read_lists(tmp_path / "lists.parquet", torch.arange(3), user_ids=known, item_ids=known.rename("item_id"), n=1)
+    with pytest.raises(ValueError, match=r"decimal numbers|rows have no user_id|different ids may already have become"):
+        read_table(tmp_path / "lists.parquet", column="user_id", like=known)

@@ -10,6 +10,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from towerrec.data.columns import missing_column
+from towerrec.data.id_columns import id_column
 from towerrec.unreadable import UNREADABLE
 from towerrec.wording import reason_of
 
@@ -77,11 +78,9 @@ def with_typed_ids(frame: pl.DataFrame, *, column: str, like: pl.Series, where: 
         frame = frame.rename({"video_id": column})
     if column not in frame.columns:
         raise missing_column(column, frame.columns, str(where))
-    ids = frame[column]
-    if ids.dtype.is_float() and like.dtype.is_integer() and not (ids.drop_nulls() == ids.drop_nulls().round()).all():
-        raise ValueError(f"{where}: {column!r} holds decimal numbers, which are no ids of the log ({like.dtype})")
+    frame = id_column(frame.lazy(), column, str(where)).collect()
     try:
-        frame = frame.with_columns(ids.cast(like.dtype))
+        frame = frame.with_columns(pl.col(column).cast(like.dtype))
     except PolarsError as error:
         raise ValueError(
             f"{where}: the ids in {column!r} are not of the log's type, {like.dtype} ({reason_of(error)})"

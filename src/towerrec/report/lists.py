@@ -148,6 +148,8 @@ def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids
     for name, ids, idx in ((USER_ID, user_ids, "user_idx"), (ITEM_ID, item_ids, "item_idx")):
         if frame[name].dtype.is_nested():
             raise ValueError(f"{path}: column {name!r} must hold ids, got {frame[name].dtype}")
+        if frame[name].dtype.is_float() and not ((frame[name] % 1 == 0) & (frame[name].abs() <= 2**53)).all():
+            raise ValueError(f"{path}: column {name!r} must hold ids, got floats that are no whole numbers up to 2^53")
         known = pl.DataFrame({name: ids, idx: np.arange(len(ids))})
         try:
             frame = frame.with_columns(pl.col(name).cast(ids.dtype))
