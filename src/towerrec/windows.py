@@ -89,7 +89,9 @@ def _windows(group: Group, *, several: bool) -> Windows | None:
         once = runs[first].values()
         places = [run / "evaluation" if window == first else _judged_later(run, window) for run in once]
         judged[ONCE][window] = _averaged(places)
-        others = pl.read_parquet(next(iter(runs[window].values())) / "evaluation" / "per_user_others.parquet")
+        others = pl.read_parquet(
+            next(iter(runs[window].values())) / "evaluation" / "per_user_others.parquet", glob=False
+        )
         for (system,), table in others.partition_by("system", as_dict=True, include_key=False).items():
             if system != HINDSIGHT:
                 judged.setdefault(str(system), {})[window] = table
@@ -121,7 +123,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _averaged(places: Sequence[Path]) -> pl.DataFrame:
-    return averaged([pl.read_parquet(place / "per_user.parquet") for place in places]).drop("runs")
+    return averaged([pl.read_parquet(place / "per_user.parquet", glob=False) for place in places]).drop("runs")
 
 
 def _window(repeat: str) -> int | None:

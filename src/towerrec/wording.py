@@ -67,3 +67,15 @@ class Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+def in_markdown(text: str) -> str:
+    """Text as it stands, for a line or a cell of a table: no tag, no link, no code."""
+    return re.sub(r"([\\`<\[|])", r"\\\1", one_line(text))
+
+
+def fenced(text: str, language: str = "") -> str:
+    """A block of code, whatever the text holds."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{printable(text)}\n{fence}"

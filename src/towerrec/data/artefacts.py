@@ -113,8 +113,8 @@ def load_tables(directory: Path) -> EncodedTables:
     saved = directory / "item_recent"
     recent = load_tensors(saved) if saved.is_dir() else {}
     schema = FeatureSchema.from_dict(read_json(directory / "schema.json"))
-    user_ids = pl.read_parquet(directory / "user_ids.parquet")["user_id"]
-    item_ids = pl.read_parquet(directory / "item_ids.parquet")["item_id"]
+    user_ids = pl.read_parquet(directory / "user_ids.parquet", glob=False)["user_id"]
+    item_ids = pl.read_parquet(directory / "item_ids.parquet", glob=False)["item_id"]
     return EncodedTables(
         schema=schema,
         encoders=Encoders.from_dict(read_json(directory / "encoders.json")),
@@ -124,7 +124,7 @@ def load_tables(directory: Path) -> EncodedTables:
         item_ids=item_ids,
         item_days={name: days.numpy() for name, days in load_tensors(directory / "item_days").items()},
         item_recent={name: recent.numpy() for name, recent in recent.items()},
-        display=pl.read_parquet(directory / "display.parquet"),
+        display=pl.read_parquet(directory / "display.parquet", glob=False),
         meta=read_json(directory / "meta.json"),
     )
 

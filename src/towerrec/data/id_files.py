@@ -131,19 +131,25 @@ def _read(path: Path, column: str, *, as_text: bool) -> pl.DataFrame:
     names = {column, "video_id"} if column == "item_id" else {column}
     match path.suffix.lower():
         case ".parquet":
-            return pl.read_parquet(path)
+            return pl.read_parquet(path, glob=False)
         case ".jsonl" | ".ndjson":
-            return pl.read_ndjson(path, infer_schema_length=None)
+            return pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
         case ".csv" | ".tsv":
             frame = pl.read_csv(
                 path,
+                glob=False,
                 separator="\t" if path.suffix.lower() == ".tsv" else ",",
                 infer_schema_length=None,
                 schema_overrides=dict.fromkeys(names, pl.String) if as_text else None,
             )
             if len(frame.columns) == 1 and frame.columns[0] not in names and frame.columns[0].lstrip("-").isdigit():
                 return pl.read_csv(
-                    path, has_header=False, new_columns=[column], infer_schema=not as_text, infer_schema_length=None
+                    path,
+                    glob=False,
+                    has_header=False,
+                    new_columns=[column],
+                    infer_schema=not as_text,
+                    infer_schema_length=None,
                 )
             return frame
         case ".txt" | "":

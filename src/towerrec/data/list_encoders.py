@@ -199,7 +199,7 @@ def vectors_of_file(declared: Declaration) -> tuple[str, pl.DataFrame]:
     if not path.is_file():
         raise ValueError(f"{where}: there is no such file")
     try:
-        frame = pl.read_parquet(path)
+        frame = pl.read_parquet(path, glob=False)
     except UNREADABLE as error:
         raise ValueError(f"{where} cannot be read as Parquet: {reason_of(error)}") from error
     id_column = declared.id_column or f"{declared.side}_id"

@@ -34,7 +34,7 @@ def write_sides(
 
 def read_side(directory: Path, side: Side) -> pl.DataFrame:
     """One of the tables that `write_sides` wrote; where the log had none it holds the ids alone."""
-    return pl.read_parquet(_path(directory, side))
+    return pl.read_parquet(_path(directory, side), glob=False)
 
 
 def joined(ids: pl.Series, side: pl.DataFrame | None) -> pl.DataFrame:

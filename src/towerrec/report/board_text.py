@@ -11,6 +11,7 @@ from towerrec.metrics.definitions import definition
 from towerrec.report.board import Board, interval
 from towerrec.report.standings import readable
 from towerrec.report.text import aligned
+from towerrec.wording import fenced, in_markdown
 
 ALIKE = "≈"
 """Marks what cannot be told apart from the best."""
@@ -101,18 +102,18 @@ def markdown(board: Board) -> str:
     """The board as a Markdown file: table, notes, why jobs did not finish, and the commands."""
     head, *body = cells(board.table)
     lines = [
-        f"# Leaderboard of {board.sweep.name}",
+        f"# Leaderboard of {in_markdown(board.sweep.name)}",
         "",
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in body),
+        *(f"| {' | '.join(map(in_markdown, row))} |" for row in body),
         "",
-        *(f"- {note}" for note in board.notes),
+        *(f"- {in_markdown(note)}" for note in board.notes),
     ]
     for row in _rows(board.table):
         if row["why"]:
-            lines.append(f"- {readable(row['setting'])}: {row['why']}")
-    return "\n".join([*lines, "", "Every run's command:", "", "```bash", *commands(board.table), "```", ""])
+            lines.append(f"- {in_markdown(readable(row['setting']))}: {in_markdown(row['why'])}")
+    return "\n".join([*lines, "", "Every run's command:", "", fenced("\n".join(commands(board.table)), "bash"), ""])
 
 
 def commands(table: pl.DataFrame) -> list[str]:

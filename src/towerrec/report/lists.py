@@ -112,14 +112,18 @@ def _read(path: Path, texts: list[str]) -> pl.DataFrame:
     try:
         match path.suffix.lower():
             case ".parquet":
-                frame = pl.read_parquet(path)
+                frame = pl.read_parquet(path, glob=False)
             case ".csv":
-                frame = pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(texts, pl.String))
+                frame = pl.read_csv(
+                    path, glob=False, infer_schema_length=None, schema_overrides=dict.fromkeys(texts, pl.String)
+                )
             case ".tsv":
                 overrides = dict.fromkeys(texts, pl.String)
-                frame = pl.read_csv(path, separator="\t", infer_schema_length=None, schema_overrides=overrides)
+                frame = pl.read_csv(
+                    path, glob=False, separator="\t", infer_schema_length=None, schema_overrides=overrides
+                )
             case ".jsonl" | ".ndjson":
-                frame = pl.read_ndjson(path, infer_schema_length=None)
+                frame = pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
             case other:
                 raise ValueError(f"{path}: ending {other!r} is not known; use .parquet, .csv, .tsv or .jsonl")
     except UNREADABLE as error:

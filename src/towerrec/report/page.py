@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 from towerrec.report.style import STYLE
+from towerrec.wording import printable
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Section:
 
 
 def page_of(title: str, sections: Sequence[Section], *, lead: str = "", deck: Sequence[str] = ()) -> str:
-    """The whole page as text.
+    """The whole page as text; control characters, which neither HTML nor SVG may hold, are shown as escapes.
 
     Args:
         title: Heading of the page, plain text.
@@ -48,7 +49,7 @@ def page_of(title: str, sections: Sequence[Section], *, lead: str = "", deck: Se
     opening += "".join(f'<p class="deck">{escape(line)}</p>' for line in deck)
     links = "".join(f'<li><a href="#{s.anchor}">{escape(s.title)}</a></li>' for s in sections)
     body = "\n".join(section.html() for section in sections)
-    return (
+    return printable(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main><h1>{escape(title)}</h1>"

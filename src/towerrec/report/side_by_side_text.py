@@ -12,6 +12,7 @@ from towerrec.report.correction import TITLES
 from towerrec.report.paired import Difference, difference
 from towerrec.report.side_by_side import Comparison
 from towerrec.report.text import aligned
+from towerrec.wording import in_markdown
 
 _FORMS = ("ndcg", "recall", "map")
 
@@ -49,17 +50,29 @@ def text(comparison: Comparison) -> str:
     for first, second in _pairs(comparison):
         users = difference(comparison.paired, first, second, comparison.metric).users
         parts += [f"{first} against {second} ({users:,} users)", *aligned(_differences(comparison, first, second)), ""]
-    return "\n".join([*parts, *(f"- {sentence}" for sentence in sentences(comparison))])
+    return "\n".join([*parts, *(f"- {in_markdown(sentence)}" for sentence in sentences(comparison))])
 
 
 def markdown(comparison: Comparison) -> str:
     """The same as Markdown."""
-    parts = ["# Comparison", "", *(f"- {sentence}" for sentence in sentences(comparison)), "", "## Figures", ""]
+    parts = [
+        "# Comparison",
+        "",
+        *(f"- {in_markdown(sentence)}" for sentence in sentences(comparison)),
+        "",
+        "## Figures",
+        "",
+    ]
     parts += _markdown_table(_systems(comparison))
     for first, second in _pairs(comparison):
-        parts += ["", f"## {first} against {second}", "", *_markdown_table(_differences(comparison, first, second))]
+        parts += [
+            "",
+            f"## {in_markdown(first)} against {in_markdown(second)}",
+            "",
+            *_markdown_table(_differences(comparison, first, second)),
+        ]
     parts += ["", "## Directories", ""]
-    parts += [f"- {name}: {', '.join(places)}" for name, places in comparison.places.items()]
+    parts += [f"- {in_markdown(name)}: {in_markdown(', '.join(places))}" for name, places in comparison.places.items()]
     return "\n".join(parts) + "\n"
 
 
@@ -190,5 +203,5 @@ def _cell(row: dict[str, Any] | None, with_interval: bool) -> str:
 
 
 def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(in_markdown, row))} |" for row in rows]
     return [lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]]

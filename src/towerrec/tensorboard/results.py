@@ -22,6 +22,7 @@ from towerrec.run_directory import RunDirectory
 from towerrec.tensorboard import hparams, projector
 from towerrec.tensorboard.logger import TensorBoard
 from towerrec.tensorboard.pictures import charts_of, draws_text
+from towerrec.wording import fenced
 
 
 @rank_zero_only
@@ -38,8 +39,8 @@ def begin(loggers: Iterable[Logger], run: RunDirectory, report: Mapping[str, Any
         board.forget()
         config = run.root / ".hydra" / "config.yaml"
         if config.is_file():
-            board.add_text("run/config", _code(config.read_text(encoding="utf-8"), "yaml"))
-        board.add_text("run/data", _code(as_text(report)))
+            board.add_text("run/config", fenced(config.read_text(encoding="utf-8"), "yaml"))
+        board.add_text("run/data", fenced(as_text(report)))
         # The first of two fits has no row of its own: one run, one row.
         if not board.version:
             board.begin_row(hparams.columns(settings, overrides_of(run.root)))
@@ -77,7 +78,7 @@ def write(
     step = facts["steps"]
     for board in _boards(loggers):
         for on, found in judged.items():
-            board.add_text(f"run/{on}", _code(comparison(found.systems)), step)
+            board.add_text(f"run/{on}", fenced(comparison(found.systems)), step)
         for name, figure in (judged["test"].metrics if "test" in judged else {}).items():
             board.experiment.add_scalar(f"test/{name}", figure["mean"], step)
         _add_charts(board, run, step)
@@ -128,8 +129,3 @@ def item_facts(prepared: Prepared, popularity_I: Any) -> pl.DataFrame:
 
 def _boards(loggers: Iterable[Logger]) -> list[TensorBoard]:
     return [logger for logger in loggers if isinstance(logger, TensorBoard)]
-
-
-def _code(text: str, language: str = "") -> str:
-    """Markdown of text as it stands."""
-    return f"```{language}\n{text}\n```"

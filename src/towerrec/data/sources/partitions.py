@@ -75,6 +75,6 @@ def memory_needed(files: Sequence[Path]) -> int:
 
 def _num_rows(file: Path) -> int:
     try:
-        return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+        return int(pl.scan_parquet(file, glob=False).select(pl.len()).collect().item())
     except UNREADABLE as error:
         raise ValueError(f"{file} cannot be read as a table: {reason_of(error)}") from error

@@ -68,11 +68,12 @@ def scan_file(
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     try:
         if ending in PARQUET:
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(path, glob=False)
         else:
             scan = partial(
                 pl.scan_csv,
                 path,
+                glob=False,  # patterns are ours to read (`partitions.files_of`); a name may hold brackets
                 separator=_separator(path, ending, separator),
                 has_header=has_header,
                 null_values=list(null_values) or None,
