@@ -14,6 +14,13 @@ __all__ = ["Retriever"]
 # processes 106 k (0 turns: 78 k). Whoever sets the variable decides.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+# The same weights by one thread as by two: MKL, which multiplies matrices for torch on CPUs, otherwise adds up the rows
+# of a batch in as many parts as it has threads, and jobs of a sweep side by side have fewer than one alone ("strict
+# conditional numerical reproducibility", oneMKL's guide). Whoever sets the variable decides.
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+# With OMP_DYNAMIC=true the load of the machine would choose the number of threads, and with it the last digits.
+os.environ["OMP_DYNAMIC"] = "false"
+
 # Polars keeps freed memory for half a second, in which preparing a log has asked for as much again: a peak of 1.6 GiB
 # instead of 1.3. Whoever sets the variable decides.
 os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:50,muzzy_decay_ms:0")
