@@ -54,8 +54,9 @@ def typed(task: str, *overrides: str) -> Any:
     """The typed config; composing takes a quarter of a second, so equal ones are made once."""
     cfg = composed(task, *overrides)
     # `${hydra:...}` asks for the running job, which is not there in a test.
-    if "callbacks" in cfg:
-        cfg.callbacks.checkpoint.dirpath = "checkpoints"
+    for callback in (cfg.get("callbacks") or {}).values():
+        if "dirpath" in callback:
+            callback.dirpath = "checkpoints"
     for logger in (cfg.get("logger") or {}).values():
         logger.save_dir = "logs"
     plain = OmegaConf.create({k: v for k, v in cfg.items() if k != "hydra"}, flags={"allow_objects": True})
