@@ -78,6 +78,11 @@ def check(root: Path) -> None:
         )
 
 
+def has_begun(root: Path) -> bool:
+    """Whether a directory is that of a run, perhaps of one that is over."""
+    return (root / BEGUN).is_file()
+
+
 def is_finished(root: Path) -> bool:
     """Whether a run directory has its end: nothing is left to do there."""
     return sweep_jobs.state(root) in ("finished", "pruned")

@@ -69,7 +69,7 @@ def fit(
 ) -> Fitted:
     """Train on a prepared log and leave `checkpoints/best.ckpt` and `checkpoints/last.ckpt` under `directory`.
 
-    Where `last.ckpt` is there already, training goes on from it.
+    In the directory of a run that was stopped (`resuming`) training goes on from its `last.ckpt`.
 
     Args:
         cfg: All settings; what they leave open is settled in place.
@@ -103,7 +103,8 @@ def fit(
     trainer = trainer_of(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
     last = next((callback for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
-    found = None if last is None else newest(last.directory)
+    # A directory that did not begin by `resuming.begin` may hold the checkpoints of anything.
+    found = newest(last.directory) if last is not None and resuming.has_begun(directory) else None
     if last is None or found is None:
         results.begin(trainer.loggers, RunDirectory(directory), prepared.report, module.hparams["settings"])
     else:
