@@ -1,7 +1,7 @@
 """Paths on the command line: taken as they are typed, and printed so that they can be typed again.
 
 Hydra has a grammar of its own for values: `run=日志`, `run=~/a` and `run=a=b` are no text for it unless they stand in
-quotes inside the shell's. Keys that name a place are quoted here before Hydra reads them.
+quotes inside the shell's. Keys that name a place are quoted here before Hydra reads them, and `~/` becomes the home directory.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def _quoted_place(argument: str, multirun: bool) -> str:
     is_list = value.startswith(_LIST[0]) and value.endswith(_LIST[1])
     if is_list or (multirun and "," in value):
         return argument
+    if value.startswith("~/"):  # a shell expands it at the beginning of a word only
+        value = str(Path(value).expanduser())
     return f"{key}={_in_quotes(value)}"
 
 

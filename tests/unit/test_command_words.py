@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -33,7 +34,7 @@ def test_a_printed_command_says_the_path_whatever_it_holds(path: str):
 PATHS = [
     "my logs/a",
     "日志/运行",
-    "~/a",
+    "a~",
     "a=b",
     "a#b",
     "a%20b",
@@ -75,3 +76,7 @@ def test_what_is_quoted_listed_or_no_path_stays_as_it_is(argument: str):
 def test_commas_part_the_values_of_a_sweep_only():
     assert quoted_places(["-m", "data.root=a,b"]) == ["-m", "data.root=a,b"]
     assert quoted_places(["data.root=a,b"]) == ['data.root="a,b"']
+
+
+def test_the_home_directory_is_found_behind_the_key():
+    assert understood(quoted_places(["run=~/my logs"])[0]) == str(Path.home() / "my logs")
