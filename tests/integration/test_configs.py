@@ -55,7 +55,7 @@ def typed(task: str, *overrides: str) -> Any:
     cfg = composed(task, *overrides)
     # `${hydra:...}` asks for the running job, which is not there in a test.
     for callback in (cfg.get("callbacks") or {}).values():
-        if "dirpath" in callback:
+        if callback is not None and "dirpath" in callback:
             callback.dirpath = "checkpoints"
     for logger in (cfg.get("logger") or {}).values():
         logger.save_dir = "logs"
