@@ -152,7 +152,7 @@ def _full(work: Path) -> Iterator[dict[str, Any]]:
 
 
 def _cache(work: Path) -> Iterator[dict[str, Any]]:
-    outcomes = []
+    outcomes: list[bool] = []
     for number in kills(lambda: cached(work, f"key-{len(outcomes)}", _fill(1))):
         key = f"key-{len(outcomes)}"
         directory, _ = cached(work, key, _fill(1))

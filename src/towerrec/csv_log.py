@@ -9,6 +9,8 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger
 
+from towerrec.files import whole_file
+
 
 class CsvLog(CSVLogger):
     """Lightning's logger, which begins an empty file whenever it is started; this one can go back to where it was.
@@ -34,5 +36,6 @@ class CsvLog(CSVLogger):
         text = position.get("text", "")
         writer = self.experiment
         if text:
-            Path(writer.metrics_file_path).write_text(text, encoding="utf-8", newline="")
+            with whole_file(Path(writer.metrics_file_path)) as written:
+                written.write_text(text, encoding="utf-8", newline="")
             writer.metrics_keys = next(csv.reader(io.StringIO(text)))
