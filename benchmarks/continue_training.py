@@ -202,6 +202,15 @@ def show(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def report_of(found: list[tuple[Seed, dict[str, Any]]]) -> dict[str, Any]:
+    """Figures of all seeds so far, with their conditions."""
+    return {
+        "conditions": conditions(),
+        "seeds": [{"seed": one.seed, "systems": made["systems"]} for one, made in found],
+        "less_old_model": compared(found),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("data/continue"), help="where logs and runs lie")
@@ -216,14 +225,10 @@ def main() -> None:
     for number in asked.seeds:
         one = Seed(asked.work, number)
         found.append((one, one.run()))
-    report = {
-        "conditions": conditions(),
-        "seeds": [{"seed": one.seed, "systems": made["systems"]} for one, made in found],
-        "less_old_model": compared(found),
-    }
-    text = json.dumps(report, indent=1)
-    if asked.json:
-        asked.json.write_text(text + "\n", encoding="utf-8")
+        # After every seed: what is measured is kept.
+        text = json.dumps(report_of(found), indent=1)
+        if asked.json:
+            asked.json.write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
