@@ -1,7 +1,7 @@
 """Paths on the command line: taken as they are typed, and printed so that they can be typed again.
 
 Hydra has a grammar of its own for values: `run=日志`, `run=~/a` and `run=a=b` are no text for it unless they stand in
-quotes inside the shell's. Keys that name a place are quoted here before Hydra reads them, and `~/` becomes the home directory.
+quotes inside the shell's. Keys that name a place are quoted here before Hydra reads them; `~/` is the home directory.
 """
 
 from __future__ import annotations

@@ -28,9 +28,10 @@ def as_written(path: Path, *, remedy: str, also: tuple[type[BaseException], ...]
     Raises:
         ValueError: Naming `path`; messages that name it already stay as they are.
     """
+    foreign: tuple[type[BaseException], ...] = (*_FOREIGN, *also)
     try:
         yield
-    except (*_FOREIGN, *also) as error:
+    except foreign as error:
         if type(error) is ValueError and str(path) in str(error):
             raise
         reason = f"{type(error).__name__}: {reason_of(error)}"
