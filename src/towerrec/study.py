@@ -25,6 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from towerrec.config import build
+from towerrec.files import whole_file
 from towerrec.sweep_jobs import Job, Words, outcome
 from towerrec.sweep_space import Axis, Choices, Interval
 
@@ -85,6 +86,7 @@ class Study:
         self._grid = grid(axes) if is_grid else None
         size = math.prod(len(values) for values in self._grid.values()) if self._grid is not None else DRAWN
         self.n_trials = size if n_trials is None else min(n_trials, size) if is_grid else n_trials
+        cut_torn_end(sweep / JOURNAL)
         self._study = optuna.create_study(
             storage=_storage(sweep / JOURNAL),
             study_name=NAME,
@@ -243,6 +245,18 @@ def trial_of(about: Mapping[str, Any]) -> Trial:
 
 def _seed_of(seed: int, trial: int) -> int:
     return int(np.random.SeedSequence((seed, trial)).generate_state(1)[0])
+
+
+def cut_torn_end(journal: Path) -> None:
+    """Take from a journal a last line that has no end, as a full disk or a loss of power leaves it.
+
+    Optuna leaves it out as long as it is the last one, appends to it, and then cannot read the journal any more.
+    """
+    content = journal.read_bytes() if journal.is_file() else b""
+    kept = content.rfind(b"\n") + 1
+    if kept < len(content):
+        with whole_file(journal) as written:
+            written.write_bytes(content[:kept])
 
 
 def _storage(journal: Path) -> JournalStorage:

@@ -179,3 +179,11 @@ def test_a_pruned_job_is_told_pruned(tmp_path: Path):
     (job / sweep_jobs.PRUNED).write_text("epoch 1\n", encoding="utf-8")
     assert study.tell(trial.number, job) == "pruned"
     assert study.num_left == 3 and study.optuna.trials[0].state is TrialState.PRUNED
+
+
+def test_a_journal_whose_last_line_was_torn_goes_on_from_the_line_before(tmp_path: Path):
+    run(begun(tmp_path), 2)
+    journal = tmp_path / "study.journal"
+    journal.write_bytes(journal.read_bytes() + b'{"op_code": 4, "worker_id": "a')
+    run(begun(tmp_path), 1)  # and whoever reads it next
+    assert len(begun(tmp_path).optuna.trials) == 3
