@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,10 @@ class Interactions:
         if self.text_ids is not None:
             return names if self.text_ids else []
         zeros = partial(with_leading_zeros, names=names, separator=self.separator, has_header=self.has_header)
-        found = set[str]().union(*(zeros(file) for file in self._logs()))
+        found: set[str] = set()
+        for file in self._logs():
+            with suppress(ValueError):  # what is wrong with the file, or with the names, is said where it is read
+                found |= set(zeros(file))
         return [name for name in names if name in found]
 
     def _scan(self, word: str, texts: list[str]) -> pl.LazyFrame:
