@@ -24,7 +24,7 @@ from towerrec.data.sources.scan import load
 _REFUSED = (pl.Duration, pl.Object, pl.List, pl.Array, pl.Struct)
 _INT64 = (-(2**63), 2**63 - 1)
 # Whole numbers up to here are all different as floats.
-_EXACT = {pl.Float16: 2**11, pl.Float32: 2**24, pl.Float64: 2**53}
+_EXACT: dict[type[pl.DataType], int] = {pl.Float16: 2**11, pl.Float32: 2**24, pl.Float64: 2**53}
 
 
 def common_id_type(dtypes: Iterable[pl.DataType]) -> pl.DataType:

@@ -84,7 +84,7 @@ def scan_file(
             schema = frame.collect_schema()
             as_written = {name: pl.String for name in texts if name in schema and schema[name].is_integer()}
             # All columns, since names of single ones mean others than ours where there is no header.
-            frame = scan(schema=schema | as_written) if as_written else frame
+            frame = scan(schema={**schema, **as_written}) if as_written else frame
         columns = frame.collect_schema().names()
     except (*UNREADABLE, OSError) as error:
         raise ValueError(f"{path} cannot be read as a table: {reason_of(error)}") from error
