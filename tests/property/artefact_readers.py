@@ -183,7 +183,7 @@ def of_judgements(make: Path) -> Reader:
     def read(folder: Path, _: object) -> None:
         compare([str(folder / "a"), str(folder / "b")], num_resamples=10)
 
-    return Reader("judgements", write, read, says=("{folder}", "judged"))
+    return Reader("judgements", write, read, says=("{folder}", "judged", "per-user table"))
 
 
 def of_archive(make: Path) -> Reader:

@@ -93,13 +93,13 @@ def damage(directory: Path) -> str | None:
         return _damage_of_ends(directory, manifest)
     except FileNotFoundError:
         return f"{MANIFEST} is missing, so it is not complete"
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
         return f"{MANIFEST} is damaged ({error})"
 
 
 def _is_sound(directory: Path) -> bool:
     """Whether a cache is complete and was checked since any of its files changed, now or not long ago."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         checked = json.loads((directory / CHECKED).read_text(encoding="utf-8"))
         if 0 <= time.time() - checked["at"] < CHECKED_FOR_S and checked["files"] == _identities(directory):
             return True

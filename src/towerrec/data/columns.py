@@ -20,7 +20,7 @@ def missing_column(name: str, existing: Iterable[str], where: str) -> ValueError
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     closest = f": did you mean {near[0]!r}?" if near else "."
     listed = ", ".join(names[:40]) + (", ..." if len(names) > 40 else "")
-    return ValueError(f"{where} has no column {name!r}{closest} It has: {listed or 'no columns at all'}")
+    return ValueError(f"{where} has no column {shortened(name)!r}{closest} It has: {listed or 'no columns at all'}")
 
 
 def require_columns(names: Iterable[str], existing: Iterable[str], where: str) -> None:
