@@ -26,7 +26,7 @@ from runs import ROOT
 from scipy.stats import theilslopes
 
 _EPOCHS = ("callbacks.early_stopping=null", "+callbacks.memory._target_=memory_watch.AfterEpochs")
-_JOBS = ("-m", "+hydra.callbacks.memory._target_=memory_watch.AfterJobs")
+_JOBS = "+hydra.callbacks.memory._target_=memory_watch.AfterJobs"
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,11 @@ def watched(scenario: Scenario, work: Path, *, more: Sequence[str] = ()) -> list
     lines = work / "moments.jsonl"
     place = "hydra.callbacks" if scenario.unit == "job" else "callbacks"
     words = ["data=demo", *scenario.words, f"+{place}.memory.path={lines}", *more]
+    words += ["--multirun"] if scenario.unit == "job" else []
     places = [f"paths.data_dir={work / 'data'}", f"paths.log_dir={work / 'logs'}"]
     path = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *words, *places],
+        [sys.executable, str(ROOT / "train.py"), *places, *words],
         cwd=work,
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
