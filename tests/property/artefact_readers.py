@@ -183,7 +183,7 @@ def of_judgements(make: Path) -> Reader:
     def read(folder: Path, _: object) -> None:
         compare([str(folder / "a"), str(folder / "b")], num_resamples=10)
 
-    return Reader("judgements", write, read, says=("{folder}", "judged", "per-user table"))
+    return Reader("judgements", write, read, says=("{folder}", "judged", "per-user table", "the summary"))
 
 
 def of_archive(make: Path) -> Reader:
