@@ -26,7 +26,7 @@ from runs import ROOT
 from scipy.stats import theilslopes
 
 _EPOCHS = ("callbacks.early_stopping=null", "+callbacks.memory._target_=memory_watch.AfterEpochs")
-_JOBS = "+hydra.callbacks.memory._target_=memory_watch.AfterJobs"
+_JOBS = ("+hydra.callbacks.memory._target_=memory_watch.AfterJobs",)
 
 
 @dataclass(frozen=True)
