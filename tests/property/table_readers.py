@@ -173,6 +173,4 @@ READERS = (
     Reader("id files", _write_ids, _read_ids),
     Reader("list files", _write_lists, _read_lists),
 )
-PREPARED = Reader(
-    "prepared logs", _write_log, _prepare, says=("{folder}", "data.", "label", "split", "column"), leaves=("cache",)
-)
+PREPARED = Reader("prepared logs", _write_log, _prepare, says=(*SAYS, "label", "split", "column"), leaves=("cache",))
