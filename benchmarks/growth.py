@@ -39,7 +39,7 @@ from omegaconf import open_dict
 from towerrec import config, judging, recommending, tasks
 from towerrec.data.catalogue import save_catalogue
 from towerrec.retriever import Retriever
-from towerrec.run_directory import RunDirectory, begin, finish
+from towerrec.run_directory import RunDirectory, environment, finish
 from towerrec.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,7 +185,7 @@ def measure(size: Size, steps: list[str], work: Path, clock: str) -> dict[str, f
     run = RunDirectory(Path(tempfile.mkdtemp(dir=work)))
     seconds: dict[str, float] = {}
     with _config(size, files, run.root) as cfg:
-        begun = begin(cfg.seed)
+        begun = {"seed": cfg.seed, **environment(), "begun": time.time()}
         with _timed(seconds, "prepare", clock):
             data = tasks.prepared_data(cfg)
             prepared = data.prepared

@@ -22,9 +22,9 @@ PLACES = frozenset(
 """Keys whose value is a path; some also take a list or a word."""
 
 _MULTIRUN = {"-m", "--multirun"}
-# What Hydra reads as text without quotes, wherever it stands; a comma parts values, a space ends are cut.
-# What is only digits would become a number.
-_PLAIN = re.compile(r"(?![\d.+-]+$)[A-Za-z0-9_./%@+:-]*")
+# What Hydra reads as text without quotes, wherever it stands, unless it is a number or a word of its own.
+_PLAIN = re.compile(r"[A-Za-z0-9_./%@+:-]*")
+_WORDS = {"null", "true", "false"}
 _LIST, _QUOTES = ("[", "]"), "\"'"
 
 
@@ -39,7 +39,8 @@ def quoted_places(arguments: Sequence[str]) -> list[str]:
 
 def command_word(key: str, value: str | Path) -> str:
     """`key=value` for a shell, whatever the value holds: what a printed command says."""
-    return shlex.quote(f"{key}={_in_quotes(str(value))}")
+    text = str(value)
+    return shlex.quote(f'{key}="{text}"' if text.lower() in _WORDS else f"{key}={_in_quotes(text)}")
 
 
 def _quoted_place(argument: str, multirun: bool) -> str:
@@ -55,9 +56,18 @@ def _quoted_place(argument: str, multirun: bool) -> str:
 
 
 def _in_quotes(value: str) -> str:
-    if _PLAIN.fullmatch(value):
+    if _PLAIN.fullmatch(value) and not _is_number(value):
         return value
     # OmegaConf takes a backslash for itself before an interpolation, Hydra before a quote and at the end.
     kept = re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", value)
     escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), kept)
     return f'"{escaped}"'
+
+
+def _is_number(value: str) -> bool:
+    """Whether Hydra could take a path for a number: 2020, 1e5 and inf are."""
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True

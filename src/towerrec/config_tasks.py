@@ -90,8 +90,9 @@ class RecommendConfig:
         similar: `true`, or a file or list of item ids: write the items most like these instead of lists for users.
         at: Moment of the request (`2020-09-01T20:00`) for models that read hour, weekday or the item's age.
         format: `parquet`, `csv` or `jsonl`.
-        output: File to write; null writes `recommendations.<format>` (or `similar.<format>`) into the run directory. Processes that torchrun or
-            srun started write a directory instead, of one part each; null: `recommendations`.
+        output: File to write; null writes `recommendations.<format>` (or `similar.<format>`) into the run
+            directory. Processes that torchrun or srun started write a directory instead, of one part each; null:
+            `recommendations`.
         batch_users: Users encoded at once.
         memory_mb: Megabytes of scores held at once; null takes 128 on the CPU and 2,048 on an accelerator.
         precision: `float32`, or `bfloat16` for accelerators: rough scores first, then float32, with the same lists.

@@ -31,6 +31,12 @@ def test_a_printed_command_says_the_path_whatever_it_holds(path: str):
     assert understood(argument) == path
 
 
+@pytest.mark.parametrize("path", ["null", "True", "nan", "1_000", "-inf", "1e5"])
+def test_a_printed_path_is_no_word_or_number_of_hydras(path: str):
+    (argument,) = shlex.split(command_word("run", path))
+    assert understood(argument) == path
+
+
 PATHS = [
     "my logs/a",
     "日志/运行",
@@ -46,6 +52,8 @@ PATHS = [
     "a(1)",
     "a!b",
     "2020",
+    "1e5",
+    "INF",
 ]
 
 
