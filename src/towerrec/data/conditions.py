@@ -13,6 +13,10 @@ from towerrec.wording import reason_of, shortened
 
 MOST_OPERATORS = 200
 """More in a row take Polars minutes (its optimiser's time grows with their cube), and thousands overflow its stack."""
+_DOUBLES = "between, in, nullif, right"
+MOST_DOUBLING = 16
+"""Polars writes what stands before or in these twice, so that a nest of thirty takes it longer than anybody waits."""
+_DOUBLING = re.compile(r"\b(?:between|in|nullif|right)\b", re.IGNORECASE)
 _OPERATOR = re.compile(
     r"\b(?:and|or|not|xor|between|like|ilike|is|case|when|div|mod)\b|::|[-+*/%<>=!|&^~]+", re.IGNORECASE
 )
@@ -26,12 +30,13 @@ def condition(key: str, text: str) -> pl.Expr:
     Raises:
         ValueError: If it is no SQL, or of more operators than Polars can work through.
     """
-    operators = len(_OPERATOR.findall(_NO_OPERATOR.sub(" ", text)))
-    if operators > MOST_OPERATORS:
-        raise ValueError(
-            f"{key}={shortened(text)!r} has {operators:,} operators, at most {MOST_OPERATORS} are understood: write `x "
-            "in (1, 2, 3)` for `x = 1 or x = 2 or x = 3`, or put the result into a column of the log"
-        )
+    said = _NO_OPERATOR.sub(" ", text)
+    for what, found, most in (("operators", _OPERATOR, MOST_OPERATORS), (f"of {_DOUBLES}", _DOUBLING, MOST_DOUBLING)):
+        if (number := len(found.findall(said))) > most:
+            raise ValueError(
+                f"{key}={shortened(text)!r} has {number:,} {what}, at most {most} are understood: write `x in (1, 2, 3)` "
+                "for `x = 1 or x = 2 or x = 3`, or put the result into a column of the log"
+            )
     try:
         return pl.sql_expr(text)
     except UNREADABLE as error:
