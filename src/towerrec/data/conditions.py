@@ -34,8 +34,8 @@ def condition(key: str, text: str) -> pl.Expr:
     for what, found, most in (("operators", _OPERATOR, MOST_OPERATORS), (f"of {_DOUBLES}", _DOUBLING, MOST_DOUBLING)):
         if (number := len(found.findall(said))) > most:
             raise ValueError(
-                f"{key}={shortened(text)!r} has {number:,} {what}, at most {most} are understood: write `x in (1, 2, 3)` "
-                "for `x = 1 or x = 2 or x = 3`, or put the result into a column of the log"
+                f"{key}={shortened(text)!r} has {number:,} {what}, at most {most} are understood: write `x in "
+                "(1, 2, 3)` for `x = 1 or x = 2 or x = 3`, or put the result into a column of the log"
             )
     try:
         return pl.sql_expr(text)
