@@ -459,7 +459,7 @@ def test_a_full_disk_while_saving_weights_leaves_no_run_that_looks_finished(work
     run = workplace.root / "cut"
     told = ["data=demo", "data.demo.scale=tiny", "eval.ks=[10,20]", "trainer.max_epochs=2", "trainer.accelerator=cpu"]
     outcome = with_files_up_to(150_000, "train.py", *told, *workplace.paths, f"hydra.run.dir={run}")
-    refused(outcome, "File too large", "make room")
+    refused(outcome, "File too large", "free some space")
     assert not (run / "run.json").exists()
     refused(workplace.recommend(f"run={run}"), "is not a finished run")
 

@@ -140,7 +140,7 @@ def test_a_degenerate_log_is_refused_in_words_or_ends_with_finite_figures(tmp_pa
 
 @pytest.mark.slow
 def test_a_user_with_ten_thousand_items_is_one_user_among_others(tmp_path: Path):
-    many = 12_000
+    many = 10_000
     heavy = pl.DataFrame(
         {"user_id": [7] * many, "item_id": range(many)}, schema={"user_id": pl.Int64, "item_id": pl.Int64}
     )
@@ -151,7 +151,7 @@ def test_a_user_with_ten_thousand_items_is_one_user_among_others(tmp_path: Path)
         "loss=multinomial",
         "model.profile=rows",
         "loader.batch_size=4",
-        "loader.eval_users=4",
+        "loader.eval_users=8",
         "trainer.max_epochs=1",
     )
     outcome = trained(tmp_path, log, *told, "eval.baselines=[item_knn,most_positive]")

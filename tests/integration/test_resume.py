@@ -151,7 +151,7 @@ def test_scalars_stand_once_each_where_they_belong(place: Path):
 def test_runs_that_are_killed_again_and_again_end_as_those_that_are_not(tmp_path: Path):
     script = REPOSITORY / "benchmarks" / "resume_harness.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--runs", "8", "--minutes", "4", "--seed", "5"],
+        [sys.executable, str(script), "--runs", "4", "--minutes", "2", "--seed", "5"],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
