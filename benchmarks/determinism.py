@@ -81,7 +81,13 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = (asked.work or Path(folder)).resolve()
-        common = ["data=demo", "data.demo.scale=tiny", f"trainer.max_epochs={asked.epochs}", f"paths.data_dir={work}"]
+        common = [
+            "data=demo",
+            "data.demo.scale=tiny",
+            "eval.ks=[10,20]",
+            f"trainer.max_epochs={asked.epochs}",
+            f"paths.data_dir={work}",
+        ]
         common += ["loader.batch_size=4096", "trainer.accelerator=cpu"]  # batches that two threads would share
         rows = [*_trainings(work, common), *_sweeps(work, common)]
     result = {

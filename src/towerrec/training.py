@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 
 from towerrec import distributed, resuming
@@ -79,18 +80,9 @@ def fit(
         start: Weights to begin with, where the run continues another one.
     """
     quiet()
-    prepared = data.prepared
-    loss: Loss = build(loss_node(cfg.loss, prepared, candidates=cfg.eval.candidates), "loss")
-    settle_batches(cfg, data, loss)
-    validated = prepared.store.num_rows("val") > 0
-    cfg.trainer = processes(cfg.trainer)
-    if validated and probes_scale(cfg.model, loss):
-        known = resuming.settled(directory).get("scale")
-        cfg.model = {**cfg.model, "scale": probed_scale(cfg, data, loss) if known is None else known}
-        resuming.settle(directory, scale=cfg.model["scale"])
-    cfg.model = model_node(cfg.model, loss, only_positives=positive_share(prepared) == 1.0)
-    check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
-    module = module_of(cfg, data, loss, validated=validated)
+    loss: Loss = build(loss_node(cfg.loss, data.prepared, candidates=cfg.eval.candidates), "loss")
+    validated = data.prepared.store.num_rows("val") > 0
+    module = _settled(cfg, data, loss, directory, validated=validated)
     if start is not None:
         start.into(module)
     throughput = Throughput()
@@ -102,54 +94,94 @@ def fit(
     callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
     trainer = trainer_of(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
-    last = next((callback for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
-    # A directory that did not begin by `resuming.begin` may hold the checkpoints of anything.
-    found = newest(last.directory) if last is not None and resuming.has_begun(directory) else None
-    if last is None or found is None:
-        results.begin(trainer.loggers, RunDirectory(directory), prepared.report, module.hparams["settings"])
-    else:
-        last.go_on_from(found)
-        log.info(where(found))
-        results.go_on(trainer.loggers, found[RESUME_KEY]["loggers"])
+    last = _going_on(trainer, callbacks, module, data, directory)
     parameters = _num_parameters(module)  # now: training may share them out over processes
     started = time.perf_counter()
     with lightnings_words():
         train(trainer, module, data)
     seconds = time.perf_counter() - started + (0.0 if last is None else last.seconds_before)
-    saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
-    # Only the first process wrote it, perhaps on another node's disk.
-    seen = num_epochs(saver.best_model_path) if saver and trainer.is_global_zero and saver.best_model_path else None
-    seen = trainer.strategy.broadcast(seen)
-    if saver is None or seen is None:
-        raise ValueError("no checkpoint was written: keep callbacks.checkpoint and train for at least one epoch")
-    monitored = None if saver.best_model_score is None else float(saver.best_model_score)
+    saver, seen = _best(trainer, callbacks)
     return Fitted(
         best=Path(saver.best_model_path),
         best_epochs=seen,
         monitor=saver.monitor,
-        monitored=monitored,
+        monitored=None if saver.best_model_score is None else float(saver.best_model_score),
         pruned=pruner.pruned if pruner else None,
         facts={
             "loss": loss.name,
-            "epochs": trainer.current_epoch,
-            "steps": trainer.global_step,
             "batch_size": cfg.loader.batch_size,
             "unit": cfg.loader.unit,
             "seconds": round(seconds, 3),
             "rows_per_second": round(throughput.rows_per_s, 1),
             "parameters": parameters,
-            "device": str(trainer.strategy.root_device),
-            "devices": trainer.world_size,
-            "sharded": isinstance(trainer.strategy, ShardedTables),
-            "rank": trainer.global_rank,
-            "monitor": saver.monitor,
-            "monitored": monitored,
-            "mode": saver.mode if saver.monitor else None,
             "profile": module.model.profile_kind,
-            "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
+            **_facts(trainer, saver),
         },
         loggers=trainer.loggers,
     )
+
+
+def _settled(
+    cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, directory: Path, *, validated: bool
+) -> RetrievalModule:
+    """The module of a config, and in the config what it left open."""
+    settle_batches(cfg, data, loss)
+    cfg.trainer = processes(cfg.trainer)
+    if validated and probes_scale(cfg.model, loss):
+        known = resuming.settled(directory).get("scale")
+        cfg.model = {**cfg.model, "scale": probed_scale(cfg, data, loss) if known is None else known}
+        resuming.settle(directory, scale=cfg.model["scale"])
+    cfg.model = model_node(cfg.model, loss, only_positives=positive_share(data.prepared) == 1.0)
+    check_types(TwoTower, {key: value for key, value in cfg.model.items() if key != "members"}, "model")
+    return module_of(cfg, data, loss, validated=validated)
+
+
+def _going_on(
+    trainer: L.Trainer,
+    callbacks: list[Callback],
+    module: RetrievalModule,
+    data: RetrievalDataModule,
+    directory: Path,
+) -> LastCheckpoint | None:
+    """What keeps the place of the training, told where it goes on; the loggers likewise, or they begin."""
+    last = next((callback for callback in callbacks if isinstance(callback, LastCheckpoint)), None)
+    # A directory that did not begin by `resuming.begin` may hold the checkpoints of anything.
+    found = newest(last.directory) if last is not None and resuming.has_begun(directory) else None
+    if last is None or found is None:
+        report, settings = data.prepared.report, module.hparams["settings"]
+        results.begin(trainer.loggers, RunDirectory(directory), report, settings)
+    else:
+        last.go_on_from(found)
+        log.info(where(found))
+        results.go_on(trainer.loggers, found[RESUME_KEY]["loggers"])
+    return last
+
+
+def _best(trainer: L.Trainer, callbacks: list[Callback]) -> tuple[ModelCheckpoint, int]:
+    """Who knows the best checkpoint, and the epochs it has seen."""
+    saver = next((callback for callback in callbacks if isinstance(callback, ModelCheckpoint)), None)
+    # Only the first process wrote it, perhaps on another node's disk.
+    seen = num_epochs(saver.best_model_path) if saver and trainer.is_global_zero and saver.best_model_path else None
+    seen = trainer.strategy.broadcast(seen)
+    if saver is None or seen is None:
+        raise ValueError("no checkpoint was written: keep callbacks.checkpoint and train for at least one epoch")
+    return saver, seen
+
+
+def _facts(trainer: L.Trainer, saver: ModelCheckpoint) -> dict[str, Any]:
+    """What a trainer knows of its fit, for `run.json`."""
+    return {
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "device": str(trainer.strategy.root_device),
+        "devices": trainer.world_size,
+        "sharded": isinstance(trainer.strategy, ShardedTables),
+        "rank": trainer.global_rank,
+        "monitor": saver.monitor,
+        "monitored": None if saver.best_model_score is None else float(saver.best_model_score),
+        "mode": saver.mode if saver.monitor else None,
+        "peak_device_memory_bytes": _peak_device_memory(trainer.strategy.root_device),
+    }
 
 
 def _headline(module: RetrievalModule, loss: Loss, data: RetrievalDataModule) -> str:
