@@ -33,7 +33,7 @@ from towerrec.unreadable import UNFIT
 from towerrec.wording import reason_of
 
 # Goes up with any change of what is cached or of how it is computed.
-CACHE_VERSION = 6
+CACHE_VERSION = 7
 
 
 @dataclass
