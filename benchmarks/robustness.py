@@ -76,11 +76,17 @@ def _files(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 def _resume(files: list[dict[str, Any]]) -> Iterator[Row]:
     (made,) = files
-    kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(made["by_kind"].items(), key=lambda kc: -kc[1]))
+    by_means: dict[str, int] = defaultdict(int)
+    by_place: dict[str, int] = defaultdict(int)
+    for kind, count in made["by_kind"].items():
+        means, _, place = kind.partition(": ")
+        by_means[means] += count
+        by_place[place.replace(",", "")] += count
     yield Row(
         f"{made['runs']:,} runs of {len(made['by_config'])} settings stopped {made['kills']:,} times, "
         "then `train.py run=DIR`",
-        f"{made['equal']:,} ended bit-equal to the run that was left alone; stopped by {kinds}",
+        f"{made['equal']:,} ended bit-equal to the run that was left alone; stopped by {_most_first(by_means)}; "
+        f"where: {_most_first(by_place)}",
         made["runs"] - made["equal"],
     )
 
@@ -186,6 +192,10 @@ _SECTIONS: list[tuple[str, Callable[[list[dict[str, Any]]], Iterator[Row]]]] = [
     ("export_parity", _parity),
     ("index_recall", _index),
 ]
+
+
+def _most_first(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda kc: (-kc[1], kc[0])))
 
 
 def _lost(count: int) -> str:

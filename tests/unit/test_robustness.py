@@ -39,10 +39,16 @@ FLAT = {
 }
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "resume": (
-        {"runs": 9, "equal": 9, "kills": 20, "by_kind": {"SIGKILL": 12, "full disk": 8}, "by_config": {"a": 5, "b": 4}},
+        {
+            "runs": 9,
+            "equal": 9,
+            "kills": 20,
+            "by_kind": {"SIGKILL: step": 9, "SIGKILL: report": 3, "full disk: step": 8},
+            "by_config": {"a": 5, "b": 4},
+        },
         {"equal": 8},
         "9 runs of 2 settings stopped 20 times, then `train.py run=DIR` | 9 ended bit-equal to the run that was left "
-        "alone; stopped by SIGKILL 12, full disk 8 | 0 |",
+        "alone; stopped by SIGKILL 12, full disk 8; where: step 17, report 3 | 0 |",
     ),
     "faults_disk": (
         {"faults": [{"fault": "full", "kind": "disk", "tried": 1200, "survived": 1200, "lost": 0}]},
