@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -20,7 +21,7 @@ from towerrec.nn.gradients import gradient_norm
 from towerrec.nn.peers import ALONE, Peers
 from towerrec.nn.towers import Tower
 from towerrec.report.charts import line, mark, svg, text
-from towerrec.tensorboard import hparams, projector
+from towerrec.tensorboard import hparams, projector, results
 from towerrec.tensorboard.histograms import Histograms, evenly
 from towerrec.tensorboard.logger import RESULT, TensorBoard
 from towerrec.tensorboard.pictures import charts_of, draws_text
@@ -247,6 +248,20 @@ def test_of_a_large_catalogue_the_projector_shows_every_nth_item_by_popularity_a
     assert 'tensor_name: "3 of 5 items, by popularity"' in (tmp_path / "projector_config.pbtxt").read_text()
     with pytest.raises(ValueError, match=r"logger.tensorboard.projected_items must be at least 1, got 0"):
         TensorBoard(save_dir=str(tmp_path), projected_items=0)
+
+
+def test_a_category_that_is_called_like_a_column_of_the_projector_has_a_column_of_its_own():
+    counts = np.array([3, 0, 1, 2])
+    store = SimpleNamespace(item_counts=lambda part, rule: torch.from_numpy(counts))
+    log = SimpleNamespace(
+        display=pl.DataFrame({"item_id": [4, 5, 6, 7], "title": ["x", "x", "y", "y"]}),
+        item_ids=pl.Series([4, 5, 6, 7]),
+        store=store,
+        positive="> 0",
+    )
+    found = results.item_facts(cast(Any, log), counts)
+    assert found.columns == ["title", "item_id", "category", "training_rows", "positive_rate"]
+    assert found["category"].to_list() == ["x", "x", "y", "y"] and found["title"].to_list() == ["4", "5", "6", "7"]
 
 
 def test_titles_with_tabs_newlines_and_quotes_stay_one_cell_of_one_line(tmp_path: Path):

@@ -124,7 +124,11 @@ def item_facts(prepared: Prepared, popularity_I: Any) -> pl.DataFrame:
             "positive_rate": positive_I / popularity_I.clip(min=1),
         }
     ).with_columns(pl.col("positive_rate").round(4))
-    return known if categories is None else known.insert_column(2, categories.of.alias(categories.name))
+    if categories is None:
+        return known
+    # A column of the log may be called like one of these.
+    name = categories.name if categories.name not in known.columns else "category"
+    return known.insert_column(2, categories.of.alias(name))
 
 
 def _boards(loggers: Iterable[Logger]) -> list[TensorBoard]:
