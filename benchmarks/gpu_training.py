@@ -25,7 +25,7 @@ from conditions import conditions
 from training_speed import EpochRates, made_up
 
 from towerrec.data.loader import BatchLoader, UserLoader
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, LabelFacts, Loss
 from towerrec.nn.negatives import NoNegatives

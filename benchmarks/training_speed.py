@@ -19,7 +19,7 @@ import torch
 
 from towerrec.callbacks import Throughput
 from towerrec.data.loader import BatchLoader
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import BCE, MSE, FullSoftmax, InBatchSoftmax, LabelFacts, Loss
 from towerrec.nn.negatives import NoNegatives

@@ -19,7 +19,7 @@ from towerrec.data.artefacts import EncodedTables
 from towerrec.data.catalogue import Catalogue
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.nn.ensemble import Model, without_biases
 from towerrec.nn.profile import Profile, UserProfiles
 from towerrec.nn.two_tower import score

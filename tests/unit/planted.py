@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from towerrec.data.loader import BatchLoader, UserLoader
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.module import RankingTask, Resident, RetrievalModule
 from towerrec.nn.losses import BCE, LabelFacts, Loss
 from towerrec.nn.negatives import Negatives, NoNegatives

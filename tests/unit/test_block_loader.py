@@ -13,7 +13,8 @@ from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.labels import Liked
 from towerrec.data.loader import BatchLoader
 from towerrec.data.splits import Given
-from towerrec.data.store import NO_TIMESTAMP, InteractionStore
+from towerrec.data.store import InteractionStore
+from towerrec.schema import NO_TIMESTAMP
 
 NUM_ROWS = 1000
 

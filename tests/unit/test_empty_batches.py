@@ -8,7 +8,7 @@ import pytest
 import torch
 from planted import Planted, module_of, train_loader
 
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.nn.losses import (
     BCE,
     BPR,

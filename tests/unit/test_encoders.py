@@ -9,8 +9,8 @@ from towerrec.data import text
 from towerrec.data.column_encoders import quantile_edges
 from towerrec.data.declarations import declaration
 from towerrec.data.encoders import Encoders
-from towerrec.data.store import NO_TIMESTAMP
 from towerrec.data.time import NO_DAY, ages, days_of, local_time
+from towerrec.schema import NO_TIMESTAMP
 
 ITEMS = pl.DataFrame({"item_id": [10, 11, 12]})
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
-from towerrec.data.store import NO_TIMESTAMP, Rows
+from towerrec.data.rows import Rows
+from towerrec.schema import NO_TIMESTAMP
 
 NUM_USERS, NUM_ITEMS, LENGTH = 9, 30, 6
 

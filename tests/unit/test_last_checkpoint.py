@@ -16,7 +16,7 @@ from test_block_loader import made_store
 from towerrec.csv_log import CsvLog
 from towerrec.data.block_loader import BlockLoader
 from towerrec.data.loader import BatchLoader
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.data.user_batches import UserBatchLoader
 from towerrec.last_checkpoint import LAST, NEXT, PREVIOUS, RESUME_KEY, LastCheckpoint, newest, where
 from towerrec.module import CHECKPOINT_KEY

@@ -4,7 +4,8 @@ import torch
 
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader, UserLoader
-from towerrec.data.store import NO_TIMESTAMP, Rows
+from towerrec.data.rows import Rows
+from towerrec.schema import NO_TIMESTAMP
 
 
 def rows_of(num_rows, *, num_users=7, weight=False):

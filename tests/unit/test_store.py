@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from towerrec.data.store import NO_TIMESTAMP, InteractionStore, sort_order
+from towerrec.data.row_order import sort_order
+from towerrec.data.store import InteractionStore
+from towerrec.schema import NO_TIMESTAMP
 
 
 @pytest.fixture

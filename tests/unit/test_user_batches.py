@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.data.user_batches import UserBatchLoader
 from towerrec.schema import Batch
 

@@ -15,7 +15,8 @@ from towerrec.data.audit_findings import Example, Finding, failed, passed
 from towerrec.data.audit_rows import blocks_of_users
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader
-from towerrec.data.store import InteractionStore, Rows
+from towerrec.data.rows import Rows
+from towerrec.data.store import InteractionStore
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP, SPLITS

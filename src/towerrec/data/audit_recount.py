@@ -27,10 +27,10 @@ from towerrec.data.labels import Label
 from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared
 from towerrec.data.splits import TRAIN, Split
-from towerrec.data.store import NO_TIMESTAMP, InteractionStore
+from towerrec.data.store import InteractionStore
 from towerrec.data.streamed_facts import StoreFacts
 from towerrec.data.tables import Tables
-from towerrec.schema import SPLITS
+from towerrec.schema import NO_TIMESTAMP, SPLITS
 
 STATISTICS, MOMENTS, LABEL = "statistics from held-out rows", "features of a later moment", "label from held-out rows"
 _REMEDY = "delete the cached log and prepare it anew; if that does not help, leave the feature out (features.drop)"

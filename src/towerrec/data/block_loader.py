@@ -24,7 +24,8 @@ from torch import device as Device
 
 from towerrec.data.history import UserHistory
 from towerrec.data.loader import BatchLoader, batch_bounds, mix
-from towerrec.data.store import InteractionStore, Rows
+from towerrec.data.rows import Rows
+from towerrec.data.store import InteractionStore
 from towerrec.positive import positive_mask
 from towerrec.schema import Batch
 

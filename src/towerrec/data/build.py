@@ -30,10 +30,10 @@ from towerrec.data.past import Past
 from towerrec.data.report import VALUES, describe
 from towerrec.data.sides import write_sides
 from towerrec.data.splits import Split
-from towerrec.data.store import NO_TIMESTAMP, OPTIONAL, InteractionStore
+from towerrec.data.store import OPTIONAL, InteractionStore
 from towerrec.data.tables import Source, Tables
 from towerrec.positive import positive_mask
-from towerrec.schema import ITEM_ID, LABEL, SPLIT, TIMESTAMP_MS, USER_ID
+from towerrec.schema import ITEM_ID, LABEL, NO_TIMESTAMP, SPLIT, TIMESTAMP_MS, USER_ID
 
 STAGES = ("read, clean, split, label", "index", "features", "store", "report, beyond features and store")
 

@@ -24,8 +24,9 @@ from towerrec.data.loader import BatchLoader, UserLoader
 from towerrec.data.memory import memory_limit
 from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared, prepare
+from towerrec.data.rows import Rows
 from towerrec.data.splits import Split
-from towerrec.data.store import InteractionStore, Rows
+from towerrec.data.store import InteractionStore
 from towerrec.data.tables import Source
 from towerrec.data.user_batches import UserBatchLoader
 from towerrec.positive import positive_mask

@@ -25,11 +25,10 @@ from towerrec.data.past import Past
 from towerrec.data.recent import latest_popularity, recent_popularity
 from towerrec.data.sides import joined
 from towerrec.data.statistics import daily_counters, train_statistic
-from towerrec.data.store import NO_TIMESTAMP
 from towerrec.data.tables import Tables
 from towerrec.data.time import ages, days_of, local_time
 from towerrec.positive import positive_mask
-from towerrec.schema import ITEM_ID, Side
+from towerrec.schema import ITEM_ID, NO_TIMESTAMP, Side
 
 MAX_DISPLAY_COLUMNS = 8
 MAX_DISPLAY_CHARACTERS = 80

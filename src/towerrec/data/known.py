@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from towerrec.data.history import UserHistory
-from towerrec.data.store import InteractionStore, sort_order
+from towerrec.data.row_order import sort_order
+from towerrec.data.store import InteractionStore
 from towerrec.ragged import UserItems
 from towerrec.schema import NO_TIMESTAMP
 

@@ -19,7 +19,9 @@ from torch import Tensor
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.ids import index_of
 from towerrec.data.known import ContinuedStore
-from towerrec.data.store import InteractionStore, Rows, sort_order
+from towerrec.data.row_order import sort_order
+from towerrec.data.rows import Rows
+from towerrec.data.store import InteractionStore
 from towerrec.schema import NO_TIMESTAMP, SPLITS
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch import device as Device
 
 from towerrec.data.history import UserHistory, without_target
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.positive import positive_mask
 from towerrec.schema import Batch
 

@@ -15,71 +15,22 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
-from torch import device as Device
 
 from towerrec.data.history import UserHistory
 from towerrec.data.on_disk import history_on_disk, lists_on_disk
+from towerrec.data.row_order import sort_order
+from towerrec.data.rows import Rows
 from towerrec.data.selection import at_places
 from towerrec.npy import save_array
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
-from towerrec.schema import NO_TIMESTAMP, SPLITS
+from towerrec.schema import SPLITS
 
 Kept = TypeVar("Kept")
 OPTIONAL = ("weight", "value", "grade", "duration_s", "base", "spread")
 # Rows looked at at once where a whole column would be too much.
 BLOCK_ROWS = 1 << 20
 COLUMNS = {"user_idx": np.int32, "item_idx": np.int32, "label": np.float32, "timestamp_ms": np.int64}
-
-
-@dataclass
-class Rows:
-    """Rows of one split as tensors, all [R]: indices int32, `label` and `weight` float32, `timestamp_ms` int64.
-
-    `weight` is None where every row counts once; context columns are uint8 (categorical) or float32 (numeric).
-    """
-
-    user_idx: Tensor
-    item_idx: Tensor
-    label: Tensor
-    timestamp_ms: Tensor
-    weight: Tensor | None = None
-    user_context: dict[str, Tensor] = field(default_factory=dict)
-    item_context: dict[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return self.user_idx.shape[0]
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of all columns."""
-        contexts = [*self.user_context.values(), *self.item_context.values()]
-        weight = [] if self.weight is None else [self.weight]
-        columns = [self.user_idx, self.item_idx, self.label, self.timestamp_ms, *weight, *contexts]
-        return sum(column.numel() * column.element_size() for column in columns)
-
-    def part(self, rows: slice) -> Rows:
-        """Some rows in a row."""
-        return Rows(
-            user_idx=self.user_idx[rows],
-            item_idx=self.item_idx[rows],
-            label=self.label[rows],
-            timestamp_ms=self.timestamp_ms[rows],
-            weight=None if self.weight is None else self.weight[rows],
-            user_context={name: column[rows] for name, column in self.user_context.items()},
-            item_context={name: column[rows] for name, column in self.item_context.items()},
-        )
-
-    def to(self, device: Device | str) -> Rows:
-        return Rows(
-            user_idx=self.user_idx.to(device),
-            item_idx=self.item_idx.to(device),
-            label=self.label.to(device),
-            timestamp_ms=self.timestamp_ms.to(device),
-            weight=None if self.weight is None else self.weight.to(device),
-            user_context={name: column.to(device) for name, column in self.user_context.items()},
-            item_context={name: column.to(device) for name, column in self.item_context.items()},
-        )
 
 
 @dataclass(frozen=True)
@@ -367,32 +318,3 @@ class InteractionStore:
 
     def _context(self, side: str, split: str) -> dict[str, Tensor]:
         return {name: self._column(f"context_{name}", split) for name, of in self.context.items() if of == side}
-
-
-def sort_order(split: np.ndarray, user_idx: np.ndarray, timestamp_ms: np.ndarray) -> np.ndarray:
-    """Positions that sort by split, user and time; equal rows keep their order, rows without time come first.
-
-    Logs usually come sorted by user and time, or in a few such runs: dealing out sorted rows to the splits is a pass,
-    and NumPy's stable sort merges runs in hardly more.
-    """
-    order = _by_user_and_time(user_idx, timestamp_ms)
-    codes = range(int(split.max(initial=0)) + 1)
-    if order is None:
-        return np.concatenate([np.flatnonzero(split == code) for code in codes])
-    split_of = split[order]
-    return np.concatenate([order[split_of == code] for code in codes])
-
-
-def _by_user_and_time(user_idx: np.ndarray, timestamp_ms: np.ndarray) -> np.ndarray | None:
-    """Positions that sort by user and time, None where the rows are sorted."""
-    timed = timestamp_ms != NO_TIMESTAMP
-    most = np.iinfo(np.int64).max
-    earliest = int(timestamp_ms.min(where=timed, initial=most))
-    span = int(timestamp_ms.max(where=timed, initial=NO_TIMESTAMP)) - earliest + 2 if earliest < most else 1
-    if (int(user_idx.max(initial=0)) + 1) * span >= most:
-        return np.lexsort((timestamp_ms, user_idx))
-    key = np.zeros(len(user_idx), dtype=np.int64)
-    np.subtract(timestamp_ms, earliest - 1, out=key, where=timed)
-    for start in range(0, len(key), BLOCK_ROWS):
-        key[start : start + BLOCK_ROWS] += np.multiply(user_idx[start : start + BLOCK_ROWS], span, dtype=np.int64)
-    return None if (key[1:] >= key[:-1]).all() else np.argsort(key, kind="stable")

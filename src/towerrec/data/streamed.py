@@ -26,14 +26,14 @@ from towerrec.data.ids import known_ids
 from towerrec.data.labels import Column, Implicit, Label, Liked, WatchRatio
 from towerrec.data.sides import write_sides
 from towerrec.data.splits import Split
-from towerrec.data.store import NO_TIMESTAMP, InteractionStore
+from towerrec.data.store import InteractionStore
 from towerrec.data.streamed_facts import StoreFacts, refuse_features
 from towerrec.data.streamed_report import StoreReport
 from towerrec.data.streamed_rows import cleaned_rows
 from towerrec.data.streamed_splits import assigner, refuse_split
 from towerrec.data.streamed_store import check_positives_of, split_rows, write_columns, write_context
 from towerrec.data.tables import Source, Tables
-from towerrec.schema import ITEM_ID, USER_ID
+from towerrec.schema import ITEM_ID, NO_TIMESTAMP, USER_ID
 
 STAGES = ("read, clean", "split, label", "store", "report", "features")
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from towerrec.data.declarations import Declaration
 from towerrec.data.statistics import of_sums
-from towerrec.data.store import NO_TIMESTAMP, InteractionStore
+from towerrec.data.store import InteractionStore
 from towerrec.positive import positive_mask
-from towerrec.schema import Side
+from towerrec.schema import NO_TIMESTAMP, Side
 
 
 class StoreFacts:

@@ -19,9 +19,9 @@ from towerrec.data.report import VALUES, moment_text
 from towerrec.data.report_bias import RAW_RULE, SLICES
 from towerrec.data.report_counts import QUANTILES, quantiles
 from towerrec.data.selection import Blocks, at_places
-from towerrec.data.store import BLOCK_ROWS, NO_TIMESTAMP, InteractionStore
+from towerrec.data.store import BLOCK_ROWS, InteractionStore
 from towerrec.positive import positive_mask
-from towerrec.schema import DURATION_MS, LABEL, SPLITS, WATCH_RATIO
+from towerrec.schema import DURATION_MS, LABEL, NO_TIMESTAMP, SPLITS, WATCH_RATIO
 
 Column = Callable[[tuple[str, ...]], Iterator[NDArray[Any]]]
 """Blocks of a column over some splits."""

@@ -19,13 +19,14 @@ from towerrec.data.encoders import Encoders
 from towerrec.data.ids import index_of
 from towerrec.data.labels import DURATION, GRADE, VALUE, Label, kept_beside
 from towerrec.data.report import VALUES
+from towerrec.data.row_order import sort_order
 from towerrec.data.splits import Split, check_counts
-from towerrec.data.store import COLUMNS, NO_TIMESTAMP, InteractionStore, sort_order
+from towerrec.data.store import COLUMNS, InteractionStore
 from towerrec.data.streamed_rows import CleanedRows
 from towerrec.data.streamed_splits import Assign
 from towerrec.npy import ColumnFile
 from towerrec.positive import positive_mask
-from towerrec.schema import ITEM_ID, LABEL, SPLIT, SPLITS, TIMESTAMP_MS, USER_ID
+from towerrec.schema import ITEM_ID, LABEL, NO_TIMESTAMP, SPLIT, SPLITS, TIMESTAMP_MS, USER_ID
 
 BESIDE = (VALUE, GRADE, DURATION)
 

@@ -12,8 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from towerrec.data.store import NO_TIMESTAMP
-from towerrec.schema import EARLIEST_MS, FIRST, LATEST_MS, UNKNOWN
+from towerrec.schema import EARLIEST_MS, FIRST, LATEST_MS, NO_TIMESTAMP, UNKNOWN
 
 NO_DAY = -(2**31)
 """Stands where the day of an item is not known."""

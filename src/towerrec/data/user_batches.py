@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from towerrec.data.loader import BatchLoader
-from towerrec.data.store import Rows
+from towerrec.data.rows import Rows
 from towerrec.schema import Batch
 
 
