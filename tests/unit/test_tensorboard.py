@@ -251,17 +251,17 @@ def test_of_a_large_catalogue_the_projector_shows_every_nth_item_by_popularity_a
 
 
 def test_a_category_that_is_called_like_a_column_of_the_projector_has_a_column_of_its_own():
-    counts = np.array([3, 0, 1, 2])
+    counts, ids = np.array([3, 0, 1, 2, 1]), [4, 5, 6, 7, 8]
     store = SimpleNamespace(item_counts=lambda part, rule: torch.from_numpy(counts))
     log = SimpleNamespace(
-        display=pl.DataFrame({"item_id": [4, 5, 6, 7], "title": ["x", "x", "y", "y"]}),
-        item_ids=pl.Series([4, 5, 6, 7]),
+        display=pl.DataFrame({"item_id": ids, "title": ["x", "x", "y", "y", "y"]}),
+        item_ids=pl.Series(ids),
         store=store,
         positive="> 0",
     )
     found = results.item_facts(cast(Any, log), counts)
     assert found.columns == ["title", "item_id", "category", "training_rows", "positive_rate"]
-    assert found["category"].to_list() == ["x", "x", "y", "y"] and found["title"].to_list() == ["4", "5", "6", "7"]
+    assert found["category"].to_list() == ["x", "x", "y", "y", "y"] and found["title"][0] == "4"
 
 
 def test_titles_with_tabs_newlines_and_quotes_stay_one_cell_of_one_line(tmp_path: Path):
