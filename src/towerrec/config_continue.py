@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from towerrec.config_types import one_of
+from towerrec.resuming import unquoted
+
+WORD = "continue_from="
 
 UNSAID = ("best", 1.0)
 GROUPS = (
@@ -27,6 +32,23 @@ LOGS = ("interactions", "train", "val", "test")
 
 KEPT_EVAL = ("candidates", "positive", "ks", "gain", "gain_clip")
 KEPT_LOADER = ("unit", "history_length", "target_share", "micro_batch")
+
+
+# What was chosen for `data`, as Hydra notes it in `.hydra/hydra.yaml`.
+_SOURCE = re.compile(r"^ +choices:\n(?: +.*\n)*? +data: ([a-z_]+)$", re.MULTILINE)
+
+
+def arguments(words: Sequence[str]) -> list[str]:
+    """The words for Hydra of a command that goes on from a run: the source of its log too, where they name none.
+
+    Else Hydra would look for the keys of the new log (`data.interactions=FILE`) in the source that nobody has chosen.
+    """
+    said = [word.removeprefix(WORD) for word in words if word.startswith(WORD)]
+    if not said or any(word.lstrip("+").startswith(("data=", "experiment=")) for word in words):
+        return list(words)
+    noted = Path(unquoted(said[-1])).expanduser() / ".hydra" / "hydra.yaml"
+    found = _SOURCE.search(noted.read_text(encoding="utf-8", errors="replace")) if noted.is_file() else None
+    return [*words, *([] if found is None else [f"data={found[1]}"])]
 
 
 def inherit(config: Any, before: Any, spoken: Sequence[str]) -> dict[str, Any]:

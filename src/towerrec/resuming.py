@@ -43,7 +43,7 @@ def arguments(argv: Sequence[str]) -> list[str] | None:
     words = [word for word in argv[1:] if word.startswith(WORD)]
     if not words:
         return list(argv)
-    root = Path(_unquoted(words[-1].removeprefix(WORD)))
+    root = Path(unquoted(words[-1].removeprefix(WORD)))
     others = [word for word in argv[1:] if not word.startswith(WORD)]
     if distributed.rank() == 0:
         _refuse_changes(root, others)
@@ -237,7 +237,7 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _unquoted(word: str) -> str:
+def unquoted(word: str) -> str:
     """A path as it was said, also in quotes for Hydra."""
     if len(word) > 1 and word[0] == word[-1] and word[0] in "\"'":
         quote = word[0]
