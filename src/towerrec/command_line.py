@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from towerrec import config_types, distributed, resuming, stopping, sweep_jobs
+from towerrec import config_continue, config_types, distributed, resuming, stopping, sweep_jobs
 from towerrec.command_words import quoted_places
 from towerrec.job_callbacks import failures
 from towerrec.mistakes import is_users, message

@@ -18,13 +18,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec.command_line import is_users, message
 from towerrec.command_words import quoted_places
 from towerrec.config import build, recommend_config, train_config
 from towerrec.data.cleaning import Cleaning, clean
 from towerrec.data.conditions import condition, passing
 from towerrec.data.features import FeatureChoice
 from towerrec.data.splits import Where
+from towerrec.mistakes import is_users, message
 from towerrec.positive import positive_mask
 
 LOG = pl.DataFrame({"user_id": [1, 2, 3], "item_id": [4, 5, 6], "fold": [0, 1, 2], "name": ["a", "b", "c"]})

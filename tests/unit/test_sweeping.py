@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from towerrec import command_line, sweeping
+from towerrec import mistakes, sweeping
 
 
 class Large:
@@ -90,4 +90,4 @@ def test_failures_are_found_by_the_process_that_started_the_sweep(tmp_path: Path
 
 
 def test_the_missing_launcher_is_named_with_its_extra():
-    assert 'pip install -e ".[sweeps]"' in command_line._no_such_choice("hydra/launcher/joblib", ["basic"])
+    assert 'pip install -e ".[sweeps]"' in mistakes._no_such_choice("hydra/launcher/joblib", ["basic"])
