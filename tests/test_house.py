@@ -84,7 +84,7 @@ def test_every_import_follows_an_arrow_of_the_house(path: Path):
 
 def test_hydra_lives_in_the_config_around_the_jobs_and_in_the_scripts():
     users = {room_of(p) for p in FILES if any(n.split(".")[0] in ("hydra", "omegaconf") for n in imports_of(p))}
-    assert users == {"config", "config_of_run", "job_callbacks", "mistakes"}
+    assert users == {"config", "config_build", "config_of_run", "job_callbacks", "mistakes"}
 
 
 def test_sweepers_live_where_hydra_looks_for_them_and_bring_nothing_heavy_on_every_start():

@@ -1,4 +1,4 @@
-"""What may be configured, and how a config becomes objects. The only module that knows Hydra.
+"""What may be configured: the typed, checked config of each task.
 
 Each task has a dataclass at its top, so that a misspelt key or a wrong type is refused by name. Groups that choose a
 class (`data`, `split`, `loss`, ...) carry its `_target_`; the constructor's signature refuses their typos.
@@ -6,35 +6,32 @@ class (`data`, `split`, `loss`, ...) carry its `_target_`; the constructor's sig
 
 from __future__ import annotations
 
-import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from towerrec.config_asked import check_asked
+from towerrec.config_build import build as build  # here for those who read configs, too
 from towerrec.config_continue import check_continue, inherit
-from towerrec.config_eval import EvalConfig as EvalConfig  # here for those who read configs, too
+from towerrec.config_eval import EvalConfig as EvalConfig
 from towerrec.config_eval import FactsConfig, check_eval
 from towerrec.config_loader import LoaderConfig as LoaderConfig
 from towerrec.config_of_run import read_config
 from towerrec.config_prior import PriorConfig as PriorConfig
 from towerrec.config_prior import PriorCurveConfig, check_prior
 from towerrec.config_tasks import DataTaskConfig, EvaluateConfig, RecommendConfig, TrainConfig
-from towerrec.config_types import FREE_KEYS, RUN_GROUPS, at_least_one, check_types, closest, one_of
+from towerrec.config_types import FREE_KEYS, RUN_GROUPS, at_least_one, closest, one_of
 from towerrec.distributed import rank
 from towerrec.files import whole_file
 from towerrec.progress import KINDS
 from towerrec.sweeping import BASIC_LAUNCHER
-from towerrec.wording import reason_of, shortened
 
 ConfigT = TypeVar("ConfigT")
 
@@ -207,67 +204,6 @@ def _copy_key(source: dict[str, Any], target: dict[str, Any], path: list[str], f
     if path[-1] not in target:
         raise ValueError(f"{full}: the run was trained without this key, so it cannot be changed here")
     target[path[-1]] = source[path[-1]]
-
-
-def build(node: Mapping[str, Any], where: str, /, **more: Any) -> Any:
-    """Build what a config node names in `_target_`: the only call of Hydra's `instantiate`.
-
-    Lists and dicts arrive as plain builtins.
-
-    Args:
-        node: The config node.
-        where: Its key, for messages.
-        more: Objects that no config can hold.
-
-    Raises:
-        ValueError: For a key that the class does not take, or a value of another type than it takes.
-    """
-    plain = dict(node)
-    target = plain.get("_target_")
-    if not isinstance(target, str):
-        raise ValueError(f"{where}: {plain} has no _target_ that names a class: choose one of the options of the group")
-    located = _locate(target)
-    _check_keywords(located, {**plain, **more}, where)
-    check_types(located, plain, where)
-    _check_inner(plain, where)
-    try:
-        return instantiate(plain, _convert_="all", **more)
-    except InstantiationException as error:
-        if error.__cause__ is None:
-            raise
-        raise error.__cause__ from None
-
-
-def _check_inner(values: Mapping[str, Any], where: str) -> None:
-    """The same checks for objects inside an object, such as the parts of a loss."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            if isinstance(value.get("_target_"), str):
-                located = _locate(value["_target_"])
-                _check_keywords(located, value, f"{where}.{key}")
-                check_types(located, value, f"{where}.{key}")
-            _check_inner(value, f"{where}.{key}")
-
-
-def _check_keywords(target: Callable[..., Any], keywords: Mapping[str, Any], where: str) -> None:
-    for key in ("_partial_", "_recursive_"):
-        if not isinstance(keywords.get(key, False), bool):
-            raise ValueError(f"{where}.{key} must be true or false, got {keywords[key]!r}")
-    if "_args_" in keywords:
-        raise ValueError(f"{where}._args_: values are given by name, so that each can be checked")
-    parameters = inspect.signature(target).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return
-    for key in keywords:
-        if not key.startswith("_") and key not in parameters:
-            raise ValueError(f"{where}.{key} is not known{closest(key, list(parameters))}")
-
-
-def _locate(target: str) -> Callable[..., Any]:
-    try:
-        return cast(Callable[..., Any], get_object(target))
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"_target_ {shortened(target)!r} cannot be imported: {reason_of(error)}") from error
 
 
 def beside_others() -> bool:

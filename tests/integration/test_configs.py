@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec import config
+from towerrec import config, config_build
 from towerrec.baselines.registry import NAMES, baseline
 from towerrec.choices import model_node
 from towerrec.config_types import check_types
@@ -118,7 +118,7 @@ def test_the_values_of_a_config_are_the_defaults_of_its_class(group: str):
             continue
         if choice in ("multi", "mixed"):  # made of other choices, which the class cannot have for defaults
             node = {key: value for key, value in node.items() if key not in ("parts", "sources")}
-        target = config._locate(node["_target_"])
+        target = config_build._locate(node["_target_"])
         defaults = {k: p.default for k, p in inspect.signature(target).parameters.items()}
         defaults = {k: v for k, v in defaults.items() if v is not inspect.Parameter.empty}
         assert {k: v for k, v in node.items() if k != "_target_"} == defaults, f"{group}/{choice}"
