@@ -70,8 +70,13 @@ class Printable(logging.Formatter):
 
 
 def in_markdown(text: str) -> str:
-    """Text as it stands, for a line or a cell of a table: no tag, no link, no code."""
-    return re.sub(r"([\\`<\[|])", r"\\\1", one_line(text))
+    """Text as it stands, for a line or a cell of a table: no tag, no link, no code, no emphasis.
+
+    Tags and entities become entities, for a backslash before `<` says nothing to many who render Markdown (TensorBoard
+    for one). Underscores within words stay: nobody takes them for emphasis.
+    """
+    entities = one_line(text).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*\[|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", entities)
 
 
 def fenced(text: str, language: str = "") -> str:

@@ -11,7 +11,7 @@ from towerrec.metrics.definitions import definition
 from towerrec.report.board import Board, interval
 from towerrec.report.standings import readable
 from towerrec.report.text import aligned
-from towerrec.wording import fenced, in_markdown
+from towerrec.wording import fenced, in_markdown, one_line
 
 ALIKE = "≈"
 """Marks what cannot be told apart from the best."""
@@ -134,8 +134,10 @@ def terminal(board: Board) -> str:
     place, setting, *rest = zip(head, *body, strict=True)
     named = [f"{p:>2} {s}" for p, s in zip(place, setting, strict=True)]
     lines = aligned([list(row) for row in zip(named, *rest, strict=True)])
-    said = [f"- {note}" for note in board.notes]
-    why = [f"- {readable(row['setting'])}: {row['why']}" for row in _rows(board.table) if row["why"]]
+    said = [f"- {one_line(note)}" for note in board.notes]
+    why = [
+        f"- {one_line(readable(row['setting']))}: {one_line(row['why'])}" for row in _rows(board.table) if row["why"]
+    ]
     return "\n".join([*lines, *said, *why])
 
 

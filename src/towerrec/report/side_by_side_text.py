@@ -12,7 +12,7 @@ from towerrec.report.correction import TITLES
 from towerrec.report.paired import Difference, difference
 from towerrec.report.side_by_side import Comparison
 from towerrec.report.text import aligned
-from towerrec.wording import in_markdown
+from towerrec.wording import in_markdown, one_line
 
 _FORMS = ("ndcg", "recall", "map")
 
@@ -49,8 +49,9 @@ def text(comparison: Comparison) -> str:
     parts = [*aligned(_systems(comparison)), ""]
     for first, second in _pairs(comparison):
         users = difference(comparison.paired, first, second, comparison.metric).users
-        parts += [f"{first} against {second} ({users:,} users)", *aligned(_differences(comparison, first, second)), ""]
-    return "\n".join([*parts, *(f"- {in_markdown(sentence)}" for sentence in sentences(comparison))])
+        title = one_line(f"{first} against {second} ({users:,} users)")
+        parts += [title, *aligned(_differences(comparison, first, second)), ""]
+    return "\n".join([*parts, *(f"- {one_line(sentence)}" for sentence in sentences(comparison))])
 
 
 def markdown(comparison: Comparison) -> str:

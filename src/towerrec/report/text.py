@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 from towerrec.report.judge import Judged
+from towerrec.wording import one_line
 
 
 def comparison(
@@ -44,13 +46,24 @@ def default_metrics(judged: Judged) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width, the first to the left and the others to the right, with a rule under the head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    """Columns of equal width, the first to the left and the others to the right, with a rule under the head.
+
+    Cells are shown on one line and obey none of their control characters; Chinese letters take two places.
+    """
+    shown = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(_places(row[i]) for row in shown) for i in range(len(rows[0]))]
+    lines = []
+    for row in shown:
+        (first, room), *others = ((cell, " " * (w - _places(cell))) for cell, w in zip(row, widths, strict=True))
+        lines.append("  ".join([first + room, *(room + cell for cell, room in others)]))
     return [lines[0].rstrip(), "-" * (sum(widths) + 2 * (len(widths) - 1)), *(line.rstrip() for line in lines[1:])]
+
+
+def _places(text: str) -> int:
+    """Columns of a terminal that a text takes (Unicode Standard Annex 11)."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(letter) else 1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def _name(judged: Judged) -> str:
