@@ -36,12 +36,13 @@ from training_speed import made_up
 
 from towerrec.callbacks import Throughput
 from towerrec.data.loader import BatchLoader
-from towerrec.module import Resident, RetrievalModule
+from towerrec.module import RetrievalModule
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, LabelFacts, Loss
 from towerrec.nn.negatives import NoNegatives
 from towerrec.nn.peers import Peers
 from towerrec.optim import SGD, Constant
 from towerrec.ragged import UserItems
+from towerrec.resident import Resident
 from towerrec.schema import Batch
 
 USERS, ITEMS, WIDTH = 7176, 10728, 64

@@ -26,11 +26,12 @@ from training_speed import EpochRates, made_up
 
 from towerrec.data.loader import BatchLoader, UserLoader
 from towerrec.data.rows import Rows
-from towerrec.module import RankingTask, Resident, RetrievalModule
+from towerrec.module import RetrievalModule
 from towerrec.nn.losses import BCE, FullSoftmax, InBatchSoftmax, LabelFacts, Loss
 from towerrec.nn.negatives import NoNegatives
 from towerrec.optim import Adam, Constant
 from towerrec.ragged import UserItems
+from towerrec.resident import RankingTask, Resident
 
 GOALS = {
     "pointwise": "an epoch in <= 2 s",

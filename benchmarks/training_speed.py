@@ -20,11 +20,12 @@ import torch
 from towerrec.callbacks import Throughput
 from towerrec.data.loader import BatchLoader
 from towerrec.data.rows import Rows
-from towerrec.module import RankingTask, Resident, RetrievalModule
+from towerrec.module import RetrievalModule
 from towerrec.nn.losses import BCE, MSE, FullSoftmax, InBatchSoftmax, LabelFacts, Loss
 from towerrec.nn.negatives import NoNegatives
 from towerrec.optim import Adam, Constant
 from towerrec.ragged import UserItems
+from towerrec.resident import RankingTask, Resident
 from towerrec.schema import FIRST, FeatureSchema, FeatureSpec, FeatureTable
 
 LOSSES: dict[str, type[Loss]] = {

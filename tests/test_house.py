@@ -27,7 +27,9 @@ ALLOWED: dict[str, tuple[set[str], set[str]]] = {
     "report": (LEAVES | {"report", "metrics", "retrieval"}, {"lightning", "hydra", "omegaconf"}),
     "data.datamodule": (LEAVES | {"data"}, {"hydra", "omegaconf"}),
     "data": (LEAVES | {"data"}, {"lightning", "hydra", "omegaconf"}),
-    "module": (LEAVES | {"nn", "metrics", "retrieval", "data.loader", "optim"}, {"polars", "hydra", "omegaconf"}),
+    "resident": (LEAVES | {"nn", "retrieval"}, {"polars", "lightning", "hydra", "omegaconf"}),
+    "validation": (LEAVES | {"nn", "metrics", "retrieval", "resident"}, {"polars", "lightning", "hydra", "omegaconf"}),
+    "module": (LEAVES | {"nn", "optim", "resident", "validation"}, {"polars", "hydra", "omegaconf"}),
     "curves": (LEAVES, {"polars", "hydra", "omegaconf"}),
     # The rest of this room, `tensorboard.results`, needs a whole run, as the modules at the top do that call it.
     "tensorboard.logger": (LEAVES, {"polars", "hydra", "omegaconf"}),

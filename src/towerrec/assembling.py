@@ -16,7 +16,7 @@ from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.known import ContinuedStore
 from towerrec.data.labels import invert
 from towerrec.lightning_trainer import lightnings_words
-from towerrec.module import RankingTask, Resident, RetrievalModule
+from towerrec.module import RetrievalModule
 from towerrec.nn.losses import LabelFacts, Loss
 from towerrec.nn.negatives import Negatives
 from towerrec.nn.profile import UserProfiles
@@ -24,6 +24,7 @@ from towerrec.positive import positive_mask
 from towerrec.probing import best_scale
 from towerrec.protocol import protocol
 from towerrec.ragged import UserItems
+from towerrec.resident import RankingTask, Resident
 from towerrec.scoring import Moment
 
 

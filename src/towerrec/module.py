@@ -1,88 +1,32 @@
 """Training and validation of the two towers under Lightning.
 
-Shape letters: B rows or users of a batch, I items, K length of the ranked lists, H history length, V vector width.
+Shape letters: I items, V vector width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics import MeanMetric
 
-from towerrec.metrics.functional import hits_of
-from towerrec.metrics.topk import RankingMetrics
-from towerrec.metrics.watch_time import ErrorMetrics
 from towerrec.nn.batch_scorer import BatchScorer
 from towerrec.nn.ensemble import Model, build_model, members_of
 from towerrec.nn.gradients import gradient_norm
-from towerrec.nn.losses import LabelFacts, Loss
+from towerrec.nn.losses import Loss
 from towerrec.nn.negatives import Negatives
 from towerrec.nn.peers import Peers
-from towerrec.nn.profile import UserProfiles
 from towerrec.optim import OptimizerSettings, Schedule
-from towerrec.ragged import UserItems
-from towerrec.retrieval.search import Allowed, top_n
-from towerrec.schema import FIRST, Batch, FeatureSchema, FeatureTable
+from towerrec.resident import Resident
+from towerrec.schema import FIRST, Batch, FeatureSchema
+from towerrec.validation import Validation
 
 CHECKPOINT_KEY = "towerrec"
 CHECKPOINT_VERSION = 1
-
-
-@dataclass
-class RankingTask:
-    """What validation ranks against: relevant items, items never listed, candidates (see `retrieval.search.top_n`)."""
-
-    relevant: UserItems
-    exclude: UserItems | None = None
-    allowed: Allowed = None
-
-    def to(self, device: torch.device) -> RankingTask:
-        return RankingTask(
-            self.relevant.to(device),
-            None if self.exclude is None else self.exclude.to(device),
-            None if self.allowed is None else self.allowed.to(device),
-        )
-
-
-@dataclass
-class Resident:
-    """What a module needs of the log beside its batches; it sits on the device and in no checkpoint.
-
-    Attributes:
-        users: Encoded users.
-        items: Encoded items.
-        item_counts: Training rows (of the kind that objectives over a batch read) of every item, [I].
-        known: Training positives of every user.
-        labels: Facts about the training labels (of the rows the loss reads).
-        positive: Rule of a positive.
-        views: Training rows of every item, [I], where the negatives need `views`.
-        skips: Items shown to each user and never positive in training, where the negatives need `skips`.
-        profiles: Training rows of every user, for models that read them.
-        tasks: What is ranked in which stage, by `val` and `test`.
-        item_context: Context of every item when validation asks for lists, for instance its age then.
-        latest_history: `latest_history(user_idx_B) -> history_BH`, for models that read a history.
-        inverse: From label space to the raw value, where they differ: errors are then logged in both.
-    """
-
-    users: FeatureTable
-    items: FeatureTable
-    item_counts: Tensor
-    known: UserItems
-    labels: LabelFacts
-    positive: str = "> 0"
-    views: Tensor | None = None
-    skips: UserItems | None = None
-    profiles: UserProfiles | None = None
-    tasks: dict[str, RankingTask] = field(default_factory=dict)
-    item_context: dict[str, Tensor] = field(default_factory=dict)
-    latest_history: Callable[[Tensor], Tensor] | None = None
-    inverse: Callable[[Tensor], Tensor] | None = None
 
 
 class RetrievalModule(L.LightningModule):
@@ -132,17 +76,12 @@ class RetrievalModule(L.LightningModule):
                 member.freeze_levels()
         self.negatives = negatives
         self.optimizer_settings, self.scheduler_settings = optimizer, scheduler
-        self.ks, self.seed, self.micro_batch = tuple(ks), seed, micro_batch
-        self.ranking = RankingMetrics(self.ks, self.model.schema.num_items)
-        self.errors, self.raw_errors = ErrorMetrics(), ErrorMetrics()
-        self.row_loss = MeanMetric()
+        self.seed, self.micro_batch = seed, micro_batch
+        self.validation = Validation(ks, num_items=self.model.schema.num_items)
         self.known_items: int | None = None
         self._resident: Resident | None = None
         self._scorer: BatchScorer | None = None
         self._teachers: list[BatchScorer] = []
-        self._item_IV: Tensor | None = None
-        self._profile_IV: Tensor | None = None
-        self._ranked_BV: Tensor | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes dozens of times a step which hook runs: not worth a search for parameters each time.
@@ -288,10 +227,10 @@ class RetrievalModule(L.LightningModule):
     # -- validation and test -------------------------------------------------------------------------------------
 
     def on_validation_epoch_start(self) -> None:
-        self._start()
+        self.validation.start(self.scorer, self.resident)
 
     def on_test_epoch_start(self) -> None:
-        self._start()
+        self.validation.start(self.scorer, self.resident)
 
     def validation_step(self, batch: Tensor | Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate("val", batch)
@@ -305,70 +244,20 @@ class RetrievalModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._finish("test")
 
-    def _start(self) -> None:
-        for metric in (self.ranking, self.errors, self.raw_errors, self.row_loss):
-            metric.reset()
-        self._item_IV = self.scorer.item_vectors(self.resident.item_context)
-        reads = self.resident.profiles is not None
-        self._profile_IV = self.scorer.item_vectors() if reads and self.resident.item_context else self._item_IV
-
     def _evaluate(self, stage: str, batch: Tensor | Batch) -> None:
         # Also an empty share: other processes wait for this one's part of the figures, and of a sharded table.
         if isinstance(batch, Batch):
-            self._predict(batch)
+            self.validation.predict(batch, self.loss)
         elif stage in self.resident.tasks:
-            self._rank(self.resident.tasks[stage], batch)
-
-    def _rank(self, task: RankingTask, user_idx_B: Tensor) -> None:
-        assert self._item_IV is not None
-        latest = self.resident.latest_history
-        history_BH = None
-        if self.model.reads_history and latest is not None:
-            history_BH = latest(user_idx_B.cpu()).to(user_idx_B.device)
-        user_BV = self.scorer.user_vectors(user_idx_B, history_BH, self._profile_IV)
-        lists = top_n(
-            user_BV.float(),
-            self._item_IV.float(),
-            n=min(max(self.ks), self._item_IV.shape[0]),
-            user_idx_B=user_idx_B,
-            exclude=task.exclude,
-            allowed=task.allowed,
-        )
-        self._ranked_BV = user_BV if self._ranked_BV is None else self._ranked_BV
-        hits_BK = hits_of(lists.items, task.relevant, user_idx_B)
-        self.ranking.update(lists.items, hits_BK, task.relevant.counts[user_idx_B])
-
-    def _predict(self, batch: Batch) -> None:
-        predictor = self.loss.predictor
-        if predictor is None:
-            return
-        scored = self.loss.calibrated(self.scorer.scored_rows(batch, self._profile_IV))
-        self.row_loss.update(predictor(scored, self.scorer.known), weight=batch.weight.sum())
-        predicted_B = predictor.predict(scored.score_B.float())
-        self.errors.update(predicted_B, batch.label)
-        inverse = self.resident.inverse
-        if inverse is not None:
-            self.raw_errors.update(inverse(predicted_B), inverse(batch.label))
+            self.validation.rank(self.resident.tasks[stage], batch)
 
     @property
     def ranked_vectors(self) -> tuple[Tensor, Tensor] | None:
-        """Vectors of the users ranked first [B, V] and of all items [I, V], for callbacks at the end of a validation.
-
-        None where no users were ranked. Afterwards they are gone.
-        """
-        if self._ranked_BV is None or self._item_IV is None:
-            return None
-        return self._ranked_BV, self._item_IV
+        """Of a validation that is not over: see `Validation.ranked_vectors`."""
+        return self.validation.ranked_vectors
 
     def _finish(self, stage: str) -> None:
-        self._item_IV = self._profile_IV = self._ranked_BV = None
-        figures: dict[str, Tensor] = {}
-        for prefix, metric in (("", self.ranking), ("", self.errors), ("raw_", self.raw_errors)):
-            if metric.update_called:
-                figures |= {f"{stage}/{prefix}{name}": value.float() for name, value in metric.compute().items()}
-        if self.row_loss.update_called:
-            figures[f"{stage}/loss"] = self.row_loss.compute()
-        self.log_dict(figures)
+        self.log_dict({f"{stage}/{name}": value for name, value in self.validation.finish().items()})
 
     # -- within an epoch -----------------------------------------------------------------------------------------
 

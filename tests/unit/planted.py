@@ -11,13 +11,14 @@ from torch import Tensor
 
 from towerrec.data.loader import BatchLoader, UserLoader
 from towerrec.data.rows import Rows
-from towerrec.module import RankingTask, Resident, RetrievalModule
+from towerrec.module import RetrievalModule
 from towerrec.nn.losses import BCE, LabelFacts, Loss
 from towerrec.nn.negatives import Negatives, NoNegatives
 from towerrec.nn.profile import UserProfiles
 from towerrec.optim import Adam, Constant, OptimizerSettings, Schedule
 from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
+from towerrec.resident import RankingTask, Resident
 from towerrec.schema import FIRST, FeatureSchema, FeatureSpec, FeatureTable
 
 NUM_USERS, NUM_ITEMS, NUM_GROUPS = 120, 80, 8

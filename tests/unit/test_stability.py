@@ -185,7 +185,7 @@ def test_a_watched_figure_that_is_not_finite_chooses_nothing(tmp_path: Path):
     class Broken(Callback):
         def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
             if trainer.current_epoch == 1:
-                pl_module.ranking.compute = lambda: {"ndcg@10": torch.tensor(torch.nan)}  # type: ignore[attr-defined]
+                pl_module.validation.ranking.compute = lambda: {"ndcg@10": torch.tensor(torch.nan)}  # type: ignore[attr-defined]
 
     said = refusal(tmp_path, Broken())
     assert "epoch 2, step 20" in said and "val/ndcg@10, by which the best epoch is chosen, is nan" in said
