@@ -35,17 +35,22 @@ def words_of(drop: str | Sequence[str]) -> list[str]:
     return [drop] if isinstance(drop, str) else list(drop)
 
 
-def feature_parts(schema: FeatureSchema, *, dropped: Sequence[str], each: bool) -> list[Part]:
+def feature_parts(
+    schema: FeatureSchema, *, dropped: Sequence[str], each: bool, declared: Mapping[str, str] | None = None
+) -> list[Part]:
     """The groups of features that a model reads, or its features one by one.
 
     Args:
         schema: What the towers read.
         dropped: What is left out already, and stays so.
         each: Whether every feature is a part of its own; otherwise those of a group (of both sides) are one.
+        declared: The feature that an encoded one comes from, where it has another name: a number with gaps is read as
+            `duration` and `duration_missing`, and goes with both.
     """
     found: dict[str, dict[str, list[str]]] = {}
     for spec in schema.features:
-        word = spec.name if each or not spec.group else spec.group
+        own = (declared or {}).get(spec.name, spec.name)
+        word = own if each or not spec.group else spec.group
         found.setdefault(word, {}).setdefault(spec.side, []).append(spec.name)
     return [
         Part(word, _about(sides), {"features.drop": f"[{','.join(_quoted(name) for name in (*dropped, word))}]"})

@@ -1,4 +1,4 @@
-"""Predicted values against those of the judged rows: errors in their own unit and in seconds, and calibration.
+"""Predicted values against those of the judged rows: errors in their own unit and in seconds.
 
 Shape letters: R judged rows, K those whose video has a known length, U users.
 """
@@ -15,7 +15,6 @@ from torch import Tensor
 from towerrec.baselines.values import UserItemBias
 from towerrec.data.labels_saved import label_from_dict
 from towerrec.data.prepare import Prepared
-from towerrec.metrics.calibration import Z95, bins_of, calibration_error, linear_slope, logistic_slope
 from towerrec.metrics.functional import mae, ordered_pairs, rmse, xauc
 from towerrec.report.bootstrap import ends_of, enough_resamples, resampled_means
 from towerrec.report.judge import Summary
@@ -177,45 +176,6 @@ def _plain(predicted_R: Tensor, actual_R: Tensor, seed: int) -> dict[str, float]
         return figures | {"xauc": 0.5}
     order = float(xauc(predicted_R[paired_R], actual_R[paired_R]))
     return figures if np.isnan(order) else figures | {"xauc": order}
-
-
-def calibration(
-    predicted_R: Tensor, actual_R: Tensor, user_R: Tensor, *, num_bins: int, unit: str, probabilities: bool
-) -> tuple[pl.DataFrame, Summary]:
-    """The calibration curve as a table, and the figures `calibration_error` and `calibration_slope`.
-
-    The table has one row per bin of the prediction by quantiles: `bin` (from 1), `rows`, `predicted` and `actual`
-    (means), `low` and `high` (95 % interval of `actual`, users as clusters; null where a bin has one user) and `unit`.
-
-    Args:
-        predicted_R: Predictions.
-        actual_R: Actual values.
-        user_R: User of every row.
-        num_bins: Bins; fewer where many predictions are equal.
-        unit: What the values are.
-        probabilities: Whether predictions are probabilities: then the slope is that of log odds, and intervals end at
-            0 and 1.
-    """
-    bins = bins_of(predicted_R, actual_R, user_R, num_bins=num_bins)
-    low, high = bins.actual - Z95 * bins.error, bins.actual + Z95 * bins.error
-    if probabilities:
-        low, high = low.clamp(0, 1), high.clamp(0, 1)
-    table = pl.DataFrame(
-        {
-            "bin": np.arange(1, len(bins.rows) + 1),
-            "rows": bins.rows.numpy(),
-            "predicted": bins.predicted.numpy(),
-            "actual": bins.actual.numpy(),
-            "low": pl.Series(low.numpy(), nan_to_null=True),
-            "high": pl.Series(high.numpy(), nan_to_null=True),
-            "unit": [unit] * len(bins.rows),
-        }
-    )
-    slope = (logistic_slope if probabilities else linear_slope)(predicted_R, actual_R)
-    figures = {"calibration_error": calibration_error(bins)} | ({} if slope is None else {"calibration_slope": slope})
-    return table, {
-        name: {"mean": figure, "low": None, "high": None, "rows": len(actual_R)} for name, figure in figures.items()
-    }
 
 
 def predictions_table(

@@ -27,11 +27,11 @@ from towerrec.evaluation import (
     write_per_user,
 )
 from towerrec.item_facts import facts_beyond
+from towerrec.judged_calibration import calibration
 from towerrec.judged_rows import grading
 from towerrec.judged_values import (
     BIAS,
     baseline_figures,
-    calibration,
     judge_values,
     predictions_table,
     user_errors,
@@ -264,6 +264,8 @@ def _judge_predictions(
         num_bins=config.calibration_bins,
         unit=value_unit(prepared),
         probabilities=prediction is not None and prediction.loss == BCE.name and prepared.inverse_name == "identity",
+        num_resamples=config.num_resamples,
+        seed=seed,
     )
     found.values |= figures
     return predictions_table(prepared, on, predicted_R, actual_R, bias_R=baselines[BIAS])

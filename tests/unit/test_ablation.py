@@ -39,6 +39,15 @@ def test_features_are_left_out_one_by_one_where_asked():
     assert words_of("popularity") == ["popularity"] and words_of(["a", "b"]) == ["a", "b"]
 
 
+@pytest.mark.parametrize("each", [True, False])
+def test_a_number_with_gaps_goes_with_the_feature_that_says_where_they_are(each: bool):
+    gaps = FeatureSpec("age_missing", "user", "numeric")
+    schema = FeatureSchema((FeatureSpec("age", "user", "numeric"), gaps), num_users=7, num_items=7)
+    declared = {"age": "age", "age_missing": "age"}
+    (part,) = feature_parts(schema, dropped=[], each=each, declared=declared)
+    assert (part.name, part.about, part.settings) == ("age", "user: age, age_missing", {"features.drop": "[age]"})
+
+
 def test_other_parts_are_the_settings_that_leave_them_out():
     (part,) = setting_parts({"bias of users": {"model.user_bias": "false"}})
     assert (part.name, part.about) == ("bias of users", "model.user_bias=false")

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from towerrec.judged_values import baseline_figures, calibration, judge_values, user_errors
+from towerrec.judged_calibration import calibration
+from towerrec.judged_values import baseline_figures, judge_values, user_errors
 from towerrec.metrics.auc import user_auc
 from towerrec.metrics.calibration import bins_of, calibration_error, linear_slope, logistic_slope
 from towerrec.metrics.definitions import DEFINITIONS
@@ -283,11 +284,14 @@ def test_slopes_are_those_of_regressions():
     probability, actual = 1 / (1 + np.exp(-odds)), (rng.random(3000) < 1 / (1 + np.exp(-0.6 * odds - 1))).astype(float)
     fitted = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(odds[:, None], actual)
     ours = logistic_slope(torch.from_numpy(probability), torch.from_numpy(actual))
-    assert ours == pytest.approx(float(fitted.coef_[0, 0]), rel=1e-4)
-    assert ours == pytest.approx(0.6, abs=0.05)
+    assert ours is not None
+    assert ours.value == pytest.approx(float(fitted.coef_[0, 0]), rel=1e-4)
+    assert ours.value == pytest.approx(0.6, abs=0.05)
     for kind in ("random", "ties", "negative"):
         predicted, values = predictions(kind)
-        assert linear_slope(predicted, values) == pytest.approx(stats.linregress(predicted, values).slope)
+        slope = linear_slope(predicted, values)
+        assert slope is not None
+        assert slope.value == pytest.approx(stats.linregress(predicted, values).slope)
 
 
 def test_a_constant_has_no_slope_and_separated_classes_have_none():

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from towerrec.data.labels import Column, Implicit, Liked, WatchRatio
 from towerrec.evaluation import Evaluation, ListsOfScorer, evaluate_lists
+from towerrec.judged_calibration import calibration
 from towerrec.judged_rows import JudgedRows, grading
-from towerrec.judged_values import baseline_figures, calibration, judge_values, value_baselines
+from towerrec.judged_values import baseline_figures, judge_values, value_baselines
 from towerrec.metrics.functional import mae, rmse, xauc
 from towerrec.nn.peers import Peers
 from towerrec.protocol import Protocol, protocol

@@ -72,10 +72,12 @@ class AblationSweeper(Resuming):
                 raise ValueError(f"hydra.sweeper.features must be groups, each or null, got {self.features!r}")
             from towerrec import tasks
 
+            prepared = tasks.prepared_data(cfg).prepared
             parts += feature_parts(
-                tasks.prepared_data(cfg).prepared.schema,
+                prepared.schema,
                 dropped=words_of(cfg.features["drop"]),
                 each=self.features == "each",
+                declared={s.name: encoder.name for _, encoder in prepared.encoders.encoders for s in encoder.specs()},
             )
         full = self._composed(combinations(axes)[0])
         variants = [(FULL, _by_repeat(axes))]

@@ -1,10 +1,11 @@
 """Do predicted values mean what they say: by bins of the prediction, in one figure, and as a slope.
 
-Shape letters: N rows, C bins, U users.
+Shape letters: N rows, C bins, U users, R draws of rows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +18,58 @@ _NEWTON_STEPS = 50
 
 
 @dataclass(frozen=True)
+class Slope:
+    """A fitted slope, and what every row has to do with it, so that it can be fitted anew to other rows.
+
+    With x the prediction (or its log odds) less its mean, in units of `scale`, a row pulls at the line by `missed` and
+    at its slope by `missed` times x, and holds them by `weight` times 1, x and x².
+
+    Attributes:
+        value: Slope per unit of the prediction.
+        scale: Unit of `x`.
+        x: float64 [N].
+        missed: Actual value less that of the fit, float64 [N].
+        weight: float64 [N]; ones for least squares.
+    """
+
+    value: float
+    scale: float
+    x: Tensor
+    missed: Tensor
+    weight: Tensor
+
+    def parts(self) -> Iterator[Tensor]:
+        """What `again` needs the sums of, five columns one by one, float64 [N] each."""
+        yield self.missed
+        yield self.missed * self.x
+        yield self.weight
+        yield self.weight * self.x
+        yield self.weight * self.x.square()
+
+    def again(self, sums_R5: Tensor) -> Tensor:
+        """The slope of rows drawn anew, float64 [R], from the sums of `parts` over them.
+
+        One step of Newton's from the fit to all rows: exact for least squares, and for a logistic regression as good as
+        the interval needs (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 22). NaN where the rows
+        that were drawn are predicted equal.
+        """
+        pull, pull_x, held, held_x, held_xx = sums_R5.unbind(1)
+        determinant = held * held_xx - held_x * held_x
+        step = torch.where(
+            determinant > 1e-12 * held * held_xx, (held * pull_x - held_x * pull) / determinant, torch.nan
+        )
+        return self.value + step / self.scale
+
+
+@dataclass(frozen=True)
 class Bins:
     """Rows by quantiles of their prediction, lowest first, each [C]: `rows` int64, the others float64.
 
     `error` is the standard error of `actual` with users as clusters, NaN where all rows of a bin are of one user.
+    `of_rows` is the bin of every row, int64 [N].
     """
 
+    of_rows: Tensor
     rows: Tensor
     predicted: Tensor
     actual: Tensor
@@ -54,7 +101,7 @@ def bins_of(predicted_N: Tensor, actual_N: Tensor, user_N: Tensor, *, num_bins: 
     users_C = (torch.bincount(cell_N, minlength=shape[0] * shape[1]).view(shape) > 0).sum(1)
     widened_C = users_C / (users_C - 1)
     error_C = (deviation_CU.square().sum(1) * widened_C).sqrt() / rows_C
-    return Bins(rows_C, predicted_C, actual_C, torch.where(users_C > 1, error_C, torch.nan))
+    return Bins(bin_N, rows_C, predicted_C, actual_C, torch.where(users_C > 1, error_C, torch.nan))
 
 
 def calibration_error(bins: Bins) -> float:
@@ -66,7 +113,7 @@ def calibration_error(bins: Bins) -> float:
     return float((bins.rows * (bins.predicted - bins.actual).abs()).sum() / bins.rows.sum())
 
 
-def linear_slope(predicted_N: Tensor, actual_N: Tensor) -> float | None:
+def linear_slope(predicted_N: Tensor, actual_N: Tensor) -> Slope | None:
     """Slope of the least-squares line of actual on predicted values; None where all predictions are equal.
 
     1 is right; below 1 predictions lie too far apart.
@@ -74,11 +121,12 @@ def linear_slope(predicted_N: Tensor, actual_N: Tensor) -> float | None:
     predicted_N, actual_N = predicted_N.double(), actual_N.double()
     if not bool((predicted_N != predicted_N[0]).any()):
         return None
-    deviation_N = predicted_N - predicted_N.mean()
-    return float((deviation_N * (actual_N - actual_N.mean())).sum() / deviation_N.square().sum())
+    x_N, y_N = predicted_N - predicted_N.mean(), actual_N - actual_N.mean()
+    slope = float((x_N * y_N).sum() / x_N.square().sum())
+    return Slope(slope, 1.0, x_N, y_N - slope * x_N, torch.ones_like(x_N))
 
 
-def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> float | None:
+def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> Slope | None:
     """Slope of a logistic regression of the class on the log odds of its predicted probability.
 
     1 is right; below 1 probabilities are too extreme (Cox, Biometrika 1958). Probabilities are kept 1e-7 away from 0
@@ -105,5 +153,5 @@ def logistic_slope(probability_N: Tensor, actual_N: Tensor) -> float | None:
         longest = float(step_2.abs().max())
         level, slope = torch.stack([level, slope]) + step_2 * min(1.0, 4.0 / max(longest, 1e-12))
         if longest < 1e-10:
-            return float(slope / scale)
+            return Slope(float(slope / scale), float(scale), x_N, missed_N, weight_N)
     return None

@@ -58,12 +58,13 @@ RULES: dict[str, str] = {
         "Over the whole catalogue an item without a row counts as not relevant."
     ),
     "intervals": (
-        "Intervals hold 95 % of the means of users drawn with replacement (bootstrap, percentiles; Efron 1979). Errors "
-        "and XAUC are means over rows: there a drawn user brings all rows, since rows of a user are alike."
+        "Intervals hold 95 % of the means of users drawn with replacement (bootstrap, percentiles; Efron 1979). Errors,"
+        " XAUC and calibration are of rows: there a drawn user brings all rows, since rows of a user are alike."
     ),
     "tests": (
-        "Two systems are compared on the users of both, by each user's difference. The p-value is that of a two-sided "
-        "permutation test that gives every difference a random sign: of all sign patterns where there are few, "
+        "Systems are compared in pairs, on the users that all of them have, by each user's difference. The p-value is "
+        "that of a two-sided permutation test that gives every difference a random sign: of all sign patterns where "
+        "there are few, "
         "otherwise (1 + patterns at least as extreme) / (1 + patterns drawn) (Phipson and Smyth 2010). p-values are "
         "corrected within a figure for the systems compared (Holm 1979, unless eval.correction says otherwise); a "
         "difference is called more than chance where the interval leaves out 0 and the corrected p is at most .05."
@@ -210,7 +211,8 @@ DEFINITIONS: dict[str, Definition] = {
         "Calibration error",
         "Expected calibration error: the judged rows in bins of equal size by their prediction, |mean prediction - "
         "mean actual value| of each, averaged over rows, in the unit of the value. Noise makes it larger than 0 even "
-        "for a perfect model, the more so with few rows in a bin.",
+        "for a perfect model, the more so with few rows in a bin. Its interval draws users and keeps the bins; what "
+        "drawing adds to the noise is taken off again.",
         "lower",
         "Naeini et al., AAAI 2015, with bins of equal size; the same of values that are no probabilities",
         short="mean |prediction - actual| of bins",
@@ -218,7 +220,8 @@ DEFINITIONS: dict[str, Definition] = {
     "calibration_slope": Definition(
         "Calibration slope",
         "Slope of actual on predicted values by least squares; for probabilities that of a logistic regression of the "
-        "class on the log odds of the prediction. 1 is right; below 1 predictions are too extreme, above 1 too timid.",
+        "class on the log odds of the prediction. 1 is right; below 1 predictions are too extreme, above 1 too timid. "
+        "Its interval draws users, each with all rows.",
         None,
         "Cox, Biometrika 1958; Van Calster et al., Journal of Clinical Epidemiology 2016",
         short="actual on predicted, 1 is right",

@@ -95,11 +95,15 @@ def _beside_the_best(metric: str, values: Summary, baselines: Figures) -> str:
 def _calibration(values: Summary) -> list[str]:
     if "calibration_error" not in values:
         return []
-    off = f"Predictions are off by {values['calibration_error']['mean']:.4f} in the mean over bins"
+    error = values["calibration_error"]
+    off = f"Predictions are off by {error['mean']:.4f}{_between(error)} in the mean over bins"
     if "calibration_slope" not in values:
         return [f"{off}."]
-    slope = values["calibration_slope"]["mean"]
-    if slope <= 0:
+    found = values["calibration_slope"]
+    slope = found["mean"]
+    if found.get("low") is not None and found["low"] <= 1 <= found["high"]:
+        said = "they cannot be told from ones that lie as far apart as they should"
+    elif slope <= 0:
         said = "higher predictions do not mean higher values"
     elif slope < 1 - _ABOUT_ONE:
         said = "they lie too far apart"
@@ -107,4 +111,8 @@ def _calibration(values: Summary) -> list[str]:
         said = "they lie too close together"
     else:
         said = "they lie as far apart as they should"
-    return [f"{off}; their slope is {slope:.2f}: {said}."]
+    return [f"{off}; their slope is {slope:.2f}{_between(found, '.2f')}: {said}."]
+
+
+def _between(figure: Mapping[str, float], form: str = ".4f") -> str:
+    return "" if figure.get("low") is None else f" ({figure['low']:{form}} to {figure['high']:{form}})"
