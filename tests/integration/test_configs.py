@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import re
@@ -15,6 +16,7 @@ import pytest
 from commands import REPOSITORY, Outcome, command
 from conftest import DemoRun, Workplace
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
@@ -107,6 +109,14 @@ def test_trainer_keys_are_lightnings_own(choice: str):
     node = typed("train", f"trainer={choice}").trainer
     known = inspect.signature(L.Trainer.__init__).parameters
     assert node.keys() - {"_target_"} <= known.keys()
+
+
+def test_the_store_of_schemas_is_not_copied_for_every_group_that_help_lists_and_stays_as_it_is():
+    store = ConfigStore.instance()
+    held = OmegaConf.to_container(store.repo["train_schema.yaml"].node)
+    assert copy.deepcopy(store) is store
+    assert composed("train", "seed=7", "eval.ks=[3]").seed == 7
+    assert OmegaConf.to_container(store.repo["train_schema.yaml"].node) == held
 
 
 @pytest.mark.parametrize("group", ["loss", "label", "cleaning", "negatives", "scheduler"])
