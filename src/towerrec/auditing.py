@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from towerrec import distributed
-from towerrec.data.audit_findings import Example, Finding, failed, nothing, passed
+from towerrec.data.audit_findings import Example, Finding, failed, nothing, passed, stated
 from towerrec.data.catalogue import Catalogue
 from towerrec.data.datamodule import RetrievalDataModule
+from towerrec.data.known import ContinuedStore
 from towerrec.data.loader import BatchLoader
 from towerrec.data.prepare import Prepared
 from towerrec.data.user_batches import UserBatchLoader
@@ -106,6 +107,9 @@ def target_in_profile(prepared: Prepared) -> Finding:
 def seen_by_run(catalogue: Catalogue, prepared: Prepared, rows_of: tuple[Tensor, Tensor], *, on: str) -> Finding:
     """Judged rows that a run was trained on, although this log keeps them from training: another split, say.
 
+    A log that goes on after the run without its days cannot tell by its own rows what was watched again, but by time:
+    the run knows no row that is later than its last.
+
     Args:
         catalogue: Of the run.
         prepared: The log it is judged on.
@@ -114,12 +118,19 @@ def seen_by_run(catalogue: Catalogue, prepared: Prepared, rows_of: tuple[Tensor,
     """
     known = catalogue.seen if on == "test" else _liked(catalogue)
     user_U, item_I = rows_of
-    rows, found, first = prepared.store.rows(on), 0, ""
-    taught = prepared.store.seen("train", "val") if on == "test" else prepared.store.seen("train")
+    store, until = prepared.store, None
+    if isinstance(store, ContinuedStore):
+        store, until = store.alone, catalogue.as_of_ms
+        if until is None:
+            return stated(SEEN, f"without times nothing tells which {on} rows the run was trained on already")
+    rows, found, first = store.rows(on), 0, ""
+    taught = store.seen("train", "val") if on == "test" else store.seen("train")
     for at in range(0, len(rows), _CHUNK):
         part = rows.part(slice(at, at + _CHUNK))
         user_R, item_R = part.user_idx.long(), part.item_idx.long()
         in_run_R = (user_U[user_R] >= 0) & (item_I[item_R] >= 0)
+        if until is not None:
+            in_run_R &= part.timestamp_ms <= until
         place = in_run_R.nonzero()[:, 0]
         place = place[known.contain(user_U[user_R[place]], item_I[item_R[place]])]
         # What this log has for training too was seen before, and is watched again.
@@ -127,7 +138,7 @@ def seen_by_run(catalogue: Catalogue, prepared: Prepared, rows_of: tuple[Tensor,
         found += len(place)
         if len(place) and not first:
             example = Example(prepared.user_ids, prepared.item_ids, prepared.timezone)
-            first = example(prepared.store, on, at + int(place[0]))
+            first = example(store, on, at + int(place[0]))
     if found:
         text = f"{found:,} of {len(rows):,} {on} rows are of pairs that the run was trained on; {first}"
         return failed(SEEN, found, text, "judge the run with the split of its training, or on rows later than it")

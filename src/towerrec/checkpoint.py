@@ -97,9 +97,10 @@ def _model_of(content: dict[str, Any], path: str | Path, expect: FeatureSchema |
 
 
 def num_epochs(path: str | Path) -> int:
-    """Epochs that a checkpoint has seen, one that was going on included."""
+    """Epochs that a checkpoint has seen, one that was going on included; none before the first step."""
     with as_written(Path(path), remedy="give a checkpoint that train.py wrote"):
-        return int(read(Path(path))["epoch"]) + 1
+        content = read(Path(path))
+        return int(content["epoch"]) + 1 if content["global_step"] > 0 else 0
 
 
 def _prediction(ours: dict[str, Any]) -> Prediction | None:

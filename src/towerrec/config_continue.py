@@ -11,6 +11,7 @@ from towerrec.config_types import one_of
 from towerrec.resuming import unquoted
 
 WORD = "continue_from="
+_PLACE = "hydra.run.dir="
 
 UNSAID = ("best", 1.0)
 GROUPS = (
@@ -42,12 +43,23 @@ def arguments(words: Sequence[str]) -> list[str]:
     """The words for Hydra of a command that goes on from a run: the source of its log too, where they name none.
 
     Else Hydra would look for the keys of the new log (`data.interactions=FILE`) in the source that nobody has chosen.
+
+    Raises:
+        ValueError: The new run is to stand where that run is, which Hydra would overwrite.
     """
     said = [word.removeprefix(WORD) for word in words if word.startswith(WORD)]
-    if not said or any(word.lstrip("+").startswith(("data=", "experiment=")) for word in words):
+    if not said:
         return list(words)
-    noted = Path(unquoted(said[-1])).expanduser() / ".hydra" / "hydra.yaml"
-    found = _SOURCE.search(noted.read_text(encoding="utf-8", errors="replace")) if noted.is_file() else None
+    run, *places = (
+        Path(unquoted(word)).expanduser().resolve()
+        for word in (said[-1], *(word.removeprefix(_PLACE) for word in words if word.startswith(_PLACE)))
+    )
+    if run in places:
+        raise ValueError(f"{_PLACE}{run} is the run that training goes on from and would be lost: choose another place")
+    noted = run / ".hydra" / "hydra.yaml"
+    if any(word.lstrip("+").startswith(("data=", "experiment=")) for word in words) or not noted.is_file():
+        return list(words)
+    found = _SOURCE.search(noted.read_text(encoding="utf-8", errors="replace"))
     return [*words, *([] if found is None else [f"data={found[1]}"])]
 
 
@@ -72,7 +84,8 @@ def inherit(config: Any, before: Any, spoken: Sequence[str]) -> dict[str, Any]:
         if group not in spoken or (group == "data" and _same_source(config, before)):
             settled[group] = _with_keys(getattr(before, group), getattr(config, group), group, spoken)
             setattr(config, group, settled[group])
-    for name in LOGS if any(f"data.{log}" in spoken for log in LOGS) else ():
+    # Whether a log is prepared in chunks follows from its size, and this is another one.
+    for name in (*LOGS, "streaming") if any(f"data.{log}" in spoken for log in LOGS) else ():
         if f"data.{name}" not in spoken and name in config.data:
             config.data[name] = None
     for group, keys in (("eval", KEPT_EVAL), ("loader", KEPT_LOADER)):

@@ -12,106 +12,27 @@ the validation rows of the simulated log.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from towerrec import choices
 from towerrec.auditing import seen_by_run
-from towerrec.checkpoint import CheckpointMeta, find_checkpoint, load_model
-from towerrec.config import DataTaskConfig, EvaluateConfig, TrainConfig, build
-from towerrec.data.artefacts import read_json
+from towerrec.checkpoint import CheckpointMeta
+from towerrec.command_words import command_word
+from towerrec.config import DataTaskConfig, TrainConfig, build
 from towerrec.data.audit_findings import Finding
-from towerrec.data.cache import MANIFEST, damage
-from towerrec.data.catalogue import Catalogue, load_catalogue
-from towerrec.data.learning_rows import Earlier, Learning
-from towerrec.data.past import Past
+from towerrec.data.learning_rows import Learning
 from towerrec.data.prepare import Prepared
-from towerrec.data.store import InteractionStore
+from towerrec.data.report import moment_text
 from towerrec.later import rows_of
 from towerrec.module import RetrievalModule
-from towerrec.nn.ensemble import Model
 from towerrec.nn.growth import grow
-from towerrec.run_directory import RunDirectory
-from towerrec.schema import ITEM_ID, fingerprint
+from towerrec.origin import CONTINUED, Origin
+from towerrec.schema import ITEM_ID
 
 log = logging.getLogger(__name__)
-
-CONTINUED = "continued_from"
-"""Key of `run.json` that tells what a run went on from."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The run that training goes on from, read when it is asked for.
-
-    Args:
-        run: Its directory.
-        checkpoint: `best` or `last`.
-    """
-
-    run: RunDirectory
-    checkpoint: str = "best"
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """Its users and items, and what they did."""
-        return load_catalogue(self.run.catalogue)
-
-    @cached_property
-    def loaded(self) -> tuple[Model, CheckpointMeta]:
-        """Its towers."""
-        return load_model(find_checkpoint(self.run.checkpoints, self.checkpoint), expect=self.catalogue.schema)
-
-    @cached_property
-    def past(self) -> Past:
-        """What preparing a log reads of it."""
-        held = self.catalogue
-        return Past(
-            tables=held,
-            seen=held.seen,
-            history=held.history,
-            profiles=held.profiles,
-            in_log=held.in_log,
-            # Sizes and checksums of all of its files.
-            key=fingerprint(read_json(self.run.catalogue / MANIFEST)),
-        )
-
-    def earlier(self) -> tuple[Earlier, ...] | None:
-        """The prepared log of the run and, where that held new days alone, those of the runs before it; None where one
-        is not in the cache of its run any more."""
-        facts = self.run.facts()
-        place = Path(facts["cache"]) if "cache" in facts else None
-        if place is None or damage(place) is not None:
-            return None
-        held = self.catalogue
-        own = (Earlier(InteractionStore.open(place / "store"), held.user_ids, held.item_ids),)
-        before = facts.get(CONTINUED)
-        if before is None or held.meta["continued"]["holds_old_days"]:
-            return own
-        root = Path(before["path"])
-        rest = Origin(RunDirectory(root), before["checkpoint"]).earlier() if root.is_dir() else None
-        return None if rest is None else (*rest, *own)
-
-    def facts(self) -> dict[str, Any]:
-        """For `run.json`: which run, what it had learnt, and the runs before it, latest first."""
-        meta, before = self.loaded[1], self.run.facts()
-        earlier: dict[str, Any] | None = before.get(CONTINUED)
-        this = {
-            "path": str(self.run.root.resolve()),
-            "checkpoint": self.checkpoint,
-            "fingerprint": fingerprint([self.past.key, meta.fingerprint, meta.epoch, meta.step]),
-            "log": before["fingerprint"],
-            "epochs": meta.epoch + 1,
-            "users": before["users"],
-            "items": before["items"],
-        }
-        chain = [] if earlier is None else [{k: v for k, v in earlier.items() if k != "chain"}, *earlier["chain"]]
-        epochs_before = this["epochs"] + sum(run["epochs"] for run in chain)
-        return {**this, "epochs_before": epochs_before, "chain": chain}
 
 
 @dataclass(frozen=True)
@@ -131,38 +52,14 @@ class Start:
         module.known_items = ids.get(ITEM_ID, 0)
 
 
-def origin_of(cfg: DataTaskConfig) -> Origin | None:
-    """The run that a config goes on from: as it says itself, or as the run says that it judges."""
-    if isinstance(cfg, TrainConfig):
-        if cfg.continue_from is None:
-            return None
-        return Origin(RunDirectory.open(cfg.continue_from), cfg.continue_checkpoint)
-    if isinstance(cfg, EvaluateConfig) and cfg.run is not None:
-        continued = RunDirectory.open(cfg.run).facts().get(CONTINUED)
-        if continued is not None:
-            return Origin(_still_there(cfg.run, Path(continued["path"])), continued["checkpoint"])
-    return None
-
-
-def _still_there(run: str, earlier: Path) -> RunDirectory:
-    if not earlier.is_dir():
-        raise ValueError(
-            f"run={run} went on from {earlier}, which is not there any more, and its log is prepared with what that "
-            "run knew: put the directory back (recommend.py needs it no more)"
-        )
-    return RunDirectory.open(earlier)
-
-
-def of_data(cfg: DataTaskConfig) -> dict[str, Any]:
+def of_data(cfg: DataTaskConfig, origin: Origin | None) -> dict[str, Any]:
     """What loaders and preparation are told of the run that a config goes on from: nothing where there is none."""
-    origin = origin_of(cfg)
     if origin is None:
         return {}
     if not isinstance(cfg, TrainConfig):
         return {"past": origin.past}
-    earlier = origin.earlier() if cfg.continue_replay > 0.0 else ()
-    as_of_ms = origin.catalogue.as_of_ms
-    return {"past": origin.past, "learning": Learning(as_of_ms, cfg.continue_replay, cfg.seed, earlier)}
+    learning = Learning(origin.catalogue.as_of_ms, cfg.continue_replay, cfg.seed, origin.earlier)
+    return {"past": origin.past, "learning": learning}
 
 
 def settled(cfg: TrainConfig, origin: Origin | None, prepared: Prepared) -> Start | None:
@@ -182,14 +79,32 @@ def settled(cfg: TrainConfig, origin: Origin | None, prepared: Prepared) -> Star
             f"loss={loss.name}: the run was trained with {meta.loss} and what that has learnt, so scores would mean "
             "something else: leave loss out, which takes the run's, or train anew without continue_from"
         )
+    log.info(_told(origin, prepared))
+    return Start(origin, prepared)
+
+
+def _told(origin: Origin, prepared: Prepared) -> str:
+    """What is new to the run, for a person."""
     old, new = origin.catalogue.schema, prepared.schema
     held = prepared.meta["continued"]["holds_old_days"]
-    log.info(
-        f"continue_from={origin.run.shown}: {new.num_users - old.num_users:,} users and "
-        f"{new.num_items - old.num_items:,} items are new to it; "
-        f"its own days are {'in the log' if held else 'not in the log, what was seen then is known from it'}"
+    days = "in the log" if held else "not in the log, what was seen then is known from it"
+    if not held and origin.held_out is None:
+        days += " (but for its validation and test rows: its prepared log is not in the cache any more)"
+    said = (
+        f"continue_from={origin.shown}: {new.num_users - old.num_users:,} users and "
+        f"{new.num_items - old.num_items:,} items are new to it; its own days are {days}"
     )
-    return Start(origin, prepared)
+    until, number = origin.catalogue.as_of_ms, prepared.store.num_rows("train")
+    if until is None:
+        return said
+    later = sum(int((block > until).sum()) for block in prepared.store.blocks("timestamp_ms", "train"))
+    if later:
+        return f"{said}; {later:,} of {number:,} training rows are later than its last, {_last_moment(origin)}"
+    return (
+        f"{said}\nno training row is later than its last, {_last_moment(origin)}: the same rows are learnt from once "
+        "more, by an optimiser that begins anew; to train that run itself for longer: python train.py "
+        f"{command_word('run', origin.shown)} trainer.max_epochs=N"
+    )
 
 
 def leaks(origin: Origin | None, prepared: Prepared) -> list[Finding]:
@@ -197,11 +112,21 @@ def leaks(origin: Origin | None, prepared: Prepared) -> list[Finding]:
     if origin is None:
         return []
     known = rows_of(origin.catalogue, prepared)
-    return [
+    found = [
         seen_by_run(origin.catalogue, prepared, known, on=on)
         for on in ("val", "test")
         if prepared.store.num_rows(on) > 0
     ]
+    remedy = (
+        f"judge by rows later than {_last_moment(origin)}, the last that it has learnt from: give the new days alone, "
+        "or set split=time with split.val and split.test after that"
+    )
+    return [replace(finding, remedy=remedy) if finding.outcome == "failed" else finding for finding in found]
+
+
+def _last_moment(origin: Origin) -> str:
+    held = origin.catalogue
+    return "its own" if held.as_of_ms is None else moment_text(held.as_of_ms, held.timezone)
 
 
 def facts(origin: Origin | None) -> dict[str, Any]:

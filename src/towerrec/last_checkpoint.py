@@ -83,6 +83,11 @@ class LastCheckpoint(Callback):
         self._from = checkpoint
         self.seconds_before = float(checkpoint[RESUME_KEY]["seconds"])
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the next fit, which has not begun, goes on from a checkpoint."""
+        return self._from is not None
+
     # -- going on ------------------------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -37,7 +37,8 @@ def fit_twice(cfg: TrainConfig, data: RetrievalDataModule, directory: Path, *, s
     first = fit(begun, data, directory, part=VALIDATED, start=start)
     if first.pruned is not None:
         return first
-    epochs = first.best_epochs
+    # None where no epoch was better than the model that the run went on from: the validation rows are worth one.
+    epochs = max(first.best_epochs, 1)
     log.info(f"refit: {epochs} epochs on {joined.prepared.store.num_rows('train'):,} training and validation rows")
     ends = {"max_epochs": epochs, "min_epochs": None, "max_steps": -1, "max_time": None}
     # Lightning would wait for a validation before it writes a checkpoint, and there is none.

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger
 
 from towerrec import distributed, resuming
 from towerrec.assembling import module_of, probed_scale, settle_batches
+from towerrec.beginning import Beginning
 from towerrec.callbacks import Throughput
 from towerrec.checkpoint import num_epochs
 from towerrec.choices import loss_node, model_node, positive_share, probes_scale, watched
@@ -88,19 +89,24 @@ def fit(
     throughput = Throughput()
     monitor, mode = watched(cfg.callbacks, loss)
     pruner = pruning(directory, monitor=monitor, mode=mode, decides=distributed.rank() == 0) if validated else None
-    ours = [throughput, CurvesFile(directory / part / CURVES), *([pruner] if pruner else [])]
+    beginning = Beginning() if start is not None and validated else None
+    ours = [throughput, CurvesFile(directory / part / CURVES), *filter(None, (pruner, beginning))]
     callbacks = guarded([*ours, *callbacks_of(cfg.callbacks, loss, validated=validated, logged=bool(cfg.logger))])
     # What restores a state comes before those whose state it is.
     callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
     trainer = trainer_of(cfg, callbacks, directory)
     log.info(_headline(module, loss, data))
     last = _going_on(trainer, callbacks, module, data, directory)
+    if beginning is not None:
+        beginning.validate_first(trainer, goes_on=last is not None and last.goes_on)
     parameters = _num_parameters(module)  # now: training may share them out over processes
     started = time.perf_counter()
     with lightnings_words():
         train(trainer, module, data)
     seconds = time.perf_counter() - started + (0.0 if last is None else last.seconds_before)
     saver, seen = _best(trainer, callbacks)
+    if seen == 0:
+        log.info("no epoch was better on the validation rows than the model it began with, which is kept")
     return Fitted(
         best=Path(saver.best_model_path),
         best_epochs=seen,
@@ -115,6 +121,7 @@ def fit(
             "rows_per_second": round(throughput.rows_per_s, 1),
             "parameters": parameters,
             "profile": module.model.profile_kind,
+            **({} if beginning is None else {"began_with": beginning.figure}),
             **_facts(trainer, saver),
         },
         loggers=trainer.loggers,

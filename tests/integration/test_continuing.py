@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import polars as pl
 import pytest
 import torch
 from commands import Outcome, command
+from resume_faults import Fault
+from same_run import differences
 
 from towerrec.data.catalogue import load_catalogue
 from towerrec.report.paired import paired_difference
@@ -126,17 +129,71 @@ def test_three_days_in_a_row(days: Days, first: Path):
     lists = days.root / "lists.parquet"
     assert command("recommend.py", f"run={second}", "n=60", f"output={lists}", "progress=off").code == 0
     listed = pl.read_parquet(lists)
+    # Nor is what the first run held out: those days are over.
     before = pl.concat([pl.read_parquet(days.root / f"day{day}.parquet") for day in (0, 1)])
-    trained = before.sort("timestamp_ms").head(int(0.8 * before.height))
     assert listed["user_id"].n_unique() == 46
-    assert listed.join(trained, on=["user_id", "item_id"], how="semi").height == 0
+    assert listed.join(before, on=["user_id", "item_id"], how="semi").height == 0
+    # A run is complete: the first one may be elsewhere when the log of the second is prepared anew.
+    assert (second / "origin/catalogue/meta.json").samefile(first / "catalogue/meta.json")
+    moved = first.rename(first.parent / "moved")
     outcome = command(
         "evaluate.py", f"run={second}", "eval.num_resamples=20", "eval.baselines=[]", "progress=off",
-        f"paths.data_dir={days.root / 'd'}", f"output={days.root / 'again'}",
+        f"paths.data_dir={days.root / 'elsewhere'}", f"output={days.root / 'again'}",
     )  # fmt: skip
+    moved.rename(first)
     assert outcome.code == 0, outcome.err
     again, then = (json.loads(p.read_text()) for p in (days.root / "again/metrics.json", second / "metrics.json"))
     assert again["ndcg@20"]["mean"] == then["test"]["ndcg@20"]["mean"]
+
+
+def test_what_the_command_leaves_out_is_as_it_was_and_a_model_that_is_no_better_is_not_kept(days: Days, first: Path):
+    still = ["optimizer.lr=1e-30", "optimizer.embedding_lr=1e-30"]
+    outcome = days.train(f"continue_from={first}", *still)
+    assert outcome.code == 0, outcome.err
+    assert "no training row is later than its last, 2020-09-14 21:" in outcome.out
+    assert f"train that run itself for longer: python train.py run={first} trainer.max_epochs=N" in outcome.out
+    assert "no epoch was better on the validation rows than the model it began with" in outcome.out
+    run = Path(outcome.last_line.removeprefix("run directory: "))
+    best, then = (torch.load(d / "checkpoints" / "best.ckpt", weights_only=True) for d in (run, first))
+    assert (best["global_step"], facts(run)["epochs"]) == (0, 2)
+    assert all(torch.equal(best["state_dict"][name], old) for name, old in then["state_dict"].items())
+    now, before = facts(run), facts(first)
+    assert now["data"] == before["data"] and now["monitored"] == now["began_with"] == before["monitored"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [Fault("validation", 1, "error"), Fault("step", 20, "error")], ids=lambda f: f.kind)
+def test_a_run_that_was_stopped_needs_its_origin_no_more_and_ends_as_one_that_was_not(
+    days: Days, first: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault
+):
+    path, origin = days.write(2, users=46, items=55), days.root / f"origin of {fault.point}"
+    shutil.copytree(first, origin)
+    words = [f"continue_from={origin}", log_of(path), *days.sides(46, 55), "loader.batch_size=64"]
+    words += ["callbacks.last.every_n_steps=3", "trainer.max_epochs=3"]
+    whole, stopped = days.trained(*words), days.root / f"stopped in {fault.point}"
+    with monkeypatch.context() as patched:
+        fault.plant(patched.setattr)
+        assert days.train(*words, f"hydra.run.dir={stopped}").code == 1
+    shutil.rmtree(origin)
+    outcome = command("train.py", f"run={stopped}")
+    assert outcome.code == 0, outcome.err
+    assert differences(whole, stopped) == []
+    assert facts(whole)["began_with"] == facts(stopped)["began_with"] is not None
+    assert facts(whole)["continued_from"] == facts(stopped)["continued_from"]
+
+
+@pytest.mark.slow
+def test_a_log_that_is_gone_from_the_cache_is_named_with_what_prepares_it_again(days: Days, first: Path):
+    path = days.write(2, users=46, items=55)
+    words = [f"continue_from={first}", log_of(path), *days.sides(46, 55), f"paths.cache_dir={days.root / 'other'}"]
+    cache = Path(facts(first)["cache"])
+    away = cache.rename(cache.with_name("away"))
+    said = days.train(*words).message
+    assert f"({cache}: complete.json is missing" in said and f"python evaluate.py run={first}" in said
+    assert days.train(*words, "continue_replay=0").code == 0
+    days.judged(first)
+    assert days.train(*words).code == 0
+    shutil.rmtree(away)
 
 
 @pytest.mark.slow
@@ -176,6 +233,21 @@ def test_old_ids_keep_their_rows_bit_by_bit_before_the_first_step(days: Days, fi
 def test_what_cannot_go_on_is_refused_in_words(days: Days, first: Path, words: list[str], said: str):
     outcome = days.train(f"continue_from={first}", *words)
     assert outcome.code == 1 and said in outcome.message, outcome.err
+
+
+def test_the_run_that_training_goes_on_from_is_not_overwritten(days: Days, first: Path):
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    assert "and would be lost" in days.train(f"continue_from={first}", f"hydra.run.dir='{first}/'").message
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_run_whose_log_was_prepared_in_chunks_goes_on_with_new_days_alone(days: Days, first: Path):
+    old, new = [days.root / f"day{day}.parquet" for day in (0, 1)], days.write(2, users=40, items=50)
+    words = ["data.columns.label=liked", "data.columns.timestamp=timestamp_ms", "loss=bce", "features=ids", *SPLIT]
+    streamed = days.trained(log_of(*old), "data.streaming=true", "loader.buffer_rows=500", *words)
+    outcome = days.train(f"continue_from={streamed}", log_of(new), "continue_replay=0.5")
+    assert outcome.code == 0 and "420 of 420 training rows are later" in outcome.out, outcome.err
 
 
 @pytest.mark.slow

@@ -8,17 +8,19 @@ import polars as pl
 import pytest
 import torch
 
+from towerrec.auditing import seen_by_run
 from towerrec.data.audit import audit
 from towerrec.data.catalogue import catalogue_of
 from towerrec.data.known import ContinuedStore
 from towerrec.data.labels import Column, Liked
 from towerrec.data.labels_debiased import Debiased
 from towerrec.data.learning_rows import Earlier, Learning
-from towerrec.data.past import Past
+from towerrec.data.past import HeldOut, Past
 from towerrec.data.prepare import prepare
 from towerrec.data.splits import Given
 from towerrec.data.tables import Tables
 from towerrec.data.vocabulary import Vocabulary
+from towerrec.later import rows_of
 from towerrec.schema import FIRST, PAD, UNKNOWN
 
 DAY_MS = 86_400_000
@@ -285,19 +287,77 @@ def test_new_days_are_learnt_from_and_a_share_of_the_old_ones(tmp_path, old):
 
 def test_a_log_of_new_days_alone_learns_old_rows_from_the_logs_of_the_runs_before(tmp_path, old):
     new, _ = prepared(tmp_path / "new", NEW, past=past_of(old))
-    earlier = (Earlier(old.store, old.user_ids, old.item_ids),)
-    learnt = Learning(old.as_of_ms, 1.0, seed=0, earlier=earlier).rows(new, new.store)
+    learnt = Learning(old.as_of_ms, 1.0, seed=0, earlier=logs_of(old)).rows(new, new.store)
     # All rows of the old days, those held out then too, for they are over, and the training rows of the new ones.
     places = zip(learnt.user_idx.tolist(), learnt.item_idx.tolist(), strict=True)
     assert list(places) == [(0, 0), (0, 2), (0, 3), (1, 1), (1, 2), (2, 2), (2, 0), (3, 3), (3, 1)]
     assert (learnt.timestamp_ms // DAY_MS).tolist() == [1, 2, 6, 1, 5, 3, 4, 6, 7]
     assert learnt.label.tolist() == [1, 0, 1, 1, 1, 1, 0, 1, 0]
     assert learnt.item_context["age_days"].shape == learnt.label.shape
-    some = {len(Learning(old.as_of_ms, 0.5, s, earlier).rows(new, new.store)) for s in range(20)}
+    some = {len(Learning(old.as_of_ms, 0.5, s, logs_of(old)).rows(new, new.store)) for s in range(20)}
     assert min(some) >= 3 and max(some) <= 9 and len(some) > 2
-    assert len(Learning(old.as_of_ms, 0.0, 0, earlier=None).rows(new, new.store)) == 3
-    with pytest.raises(ValueError, match=r"not in the cache of their run any more.*continue_replay=0"):
-        Learning(old.as_of_ms, 0.5, 0, earlier=None).rows(new, new.store)
+    assert len(Learning(old.as_of_ms, 0.0, 0, earlier=_gone).rows(new, new.store)) == 3
+    with pytest.raises(ValueError, match="gone"):
+        Learning(old.as_of_ms, 0.5, 0, earlier=_gone).rows(new, new.store)
+
+
+def test_rows_of_which_both_logs_tell_are_learnt_once_and_never_where_they_are_held_out_now(tmp_path, old):
+    again = [(1, 10, 1, 3.0, 1), (1, 12, 2, 0.1, 2), (3, 12, 3, 2.5, 3)]
+    new, _ = prepared(tmp_path / "new", again + NEW, past=past_of(old))
+    assert not new.meta["continued"]["holds_old_days"]
+    learnt = Learning(old.as_of_ms, 1.0, seed=0, earlier=logs_of(old)).rows(new, new.store)
+    places = zip(learnt.user_idx.tolist(), learnt.item_idx.tolist(), learnt.timestamp_ms.tolist(), strict=True)
+    assert [(u, i, t // DAY_MS) for u, i, t in places] == [(0, 0, 1), (0, 3, 6), (1, 1, 1), (3, 3, 6), (3, 1, 7)]
+
+
+def test_older_rows_that_memory_does_not_hold_are_refused_with_the_share_that_fits(tmp_path, old, monkeypatch):
+    new, _ = prepared(tmp_path / "new", NEW, past=past_of(old))
+    monkeypatch.setattr("towerrec.data.learning_rows.memory_limit", lambda: 500)
+    with pytest.raises(
+        ValueError, match=r"the old days have 6 rows, and to learn from 100% .* share that fits, 0\.6 at"
+    ):
+        Learning(old.as_of_ms, 1.0, 0, logs_of(old)).rows(new, new.store)
+    Learning(old.as_of_ms, 0.6, 0, logs_of(old)).rows(new, new.store)
+
+
+def test_judged_rows_that_the_run_was_trained_on_are_found_in_a_log_without_its_other_rows(tmp_path, old):
+    def found(rows, catalogue):
+        log, _ = prepared(tmp_path / "new", rows, past=past_of(old))
+        assert isinstance(log.store, ContinuedStore)
+        return seen_by_run(catalogue, log, rows_of(catalogue, log), on="test")
+
+    held = catalogue_of(old)
+    assert found(NEW, held).outcome == "passed"
+    watched_again = [*NEW, (1, 10, 9, 3.0, 3)]
+    assert found(watched_again, held).outcome == "passed", "later than all it has learnt from"
+    leak = found([*watched_again, (3, 12, 3, 2.5, 3)], held)
+    assert (leak.outcome, leak.rows) == ("failed", 1) and "user 3, item 12 at 1970-01-04" in leak.text
+    without_times = replace(held, meta=held.meta | {"as_of_ms": None})
+    assert found(watched_again, without_times).outcome == "stated"
+
+
+def test_what_the_run_held_out_is_known_of_days_that_are_over(tmp_path, old):
+    HeldOut.of(old.store, old.positive).save(tmp_path / "held_out")
+    past = replace(past_of(old), held_out=HeldOut.load(tmp_path / "held_out"))
+    new, _ = prepared(tmp_path / "new", NEW, past=past)
+    assert _lists(new.store.seen("train", "val")) == [[0, 1, 2, 3], [1, 2], [0, 2], [1, 3]]
+    shown = new.store.profiles("train", new.positive, positives_only=False)
+    assert _lists(shown) == [[0, 2, 3], [1, 2], [0, 2], [1, 3]] and shown.values.tolist() == [1, 0, 1, 1, 1, 0, 1, 0, 1]
+    assert new.store.history("> 0").items.tolist() == [0, 3, 1, 2, 2, 3]
+    # The day of the test row is not over when the log begins before it.
+    begins = [(9, 20, 5, 3.0, 1), *NEW]
+    assert _lists(prepared(tmp_path / "new", begins, past=past)[0].store.seen("train", "val"))[1] == [1]
+    (tmp_path / "held_out" / "rows" / "0.npy").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"held_out/rows/0\.npy"):
+        HeldOut.load(tmp_path / "held_out")
+
+
+def logs_of(*runs):
+    return lambda: [Earlier(run.store, run.user_ids, run.item_ids) for run in runs]
+
+
+def _gone():
+    raise ValueError("gone")
 
 
 def _lists(lists) -> list[list[int]]:

@@ -21,7 +21,7 @@ from towerrec.data.history import UserHistory
 from towerrec.data.labels import Label
 from towerrec.data.learning_rows import Learning
 from towerrec.data.loader import BatchLoader, UserLoader
-from towerrec.data.memory import memory_limit
+from towerrec.data.memory import BYTES_PER_ROW, memory_limit
 from towerrec.data.past import Past
 from towerrec.data.prepare import Prepared, prepare
 from towerrec.data.rows import Rows
@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 UNITS = ("rows", "users")
 BUFFER_ROWS = 1 << 21
 """Rows of a pool where the rows of a log that does not fit into memory stay on disk and nothing else is said."""
-BYTES_PER_ROW = 64
-"""What training in memory takes per training row: packed columns, their permutation, and lists of users."""
 
 
 class RetrievalDataModule(L.LightningDataModule):

@@ -73,7 +73,7 @@ def index_of(ids: pl.Series, column: pl.Series) -> NDArray[np.int32]:
     if not ids.dtype.is_integer():
         place = pl.int_range(len(ids), dtype=pl.Int32, eager=True)
         found = column.cast(ids.dtype).replace_strict(ids, place, default=None, return_dtype=pl.Int32)
-        return found.fill_null(-1).to_numpy()
+        return found.fill_null(-1).to_numpy(writable=True)
     look_up = _search(ids.to_numpy())
     found_N = np.empty(len(column), dtype=np.int32)
     for start in range(0, len(column), _CHUNK):

@@ -49,6 +49,21 @@ class Known:
             values=torch.ones(len(self.liked_user)),
         )
 
+    def also(self, user_R: Tensor, item_R: Tensor, time_ms_R: Tensor, *, is_positive: Tensor) -> Known:
+        """With further rows."""
+        size = {"num_users": self.seen.num_users, "num_items": self.seen.num_items}
+        rows = UserItems.from_pairs(user_R, item_R, **size, values=is_positive.float())
+        in_log_I = self.in_log_I.clone()
+        in_log_I[item_R] = True
+        return Known(
+            seen=united(self.seen, rows),
+            liked_user=torch.cat([self.liked_user, user_R[is_positive]]),
+            liked_item=torch.cat([self.liked_item, item_R[is_positive]]),
+            liked_ms=torch.cat([self.liked_ms, time_ms_R[is_positive]]),
+            shown=None if self.shown is None else united(self.shown, rows),
+            in_log_I=in_log_I,
+        )
+
 
 @dataclass(frozen=True)
 class ContinuedStore(InteractionStore):
@@ -64,6 +79,11 @@ class ContinuedStore(InteractionStore):
     def of(cls, store: InteractionStore, past: Known) -> ContinuedStore:
         """A store with what was before it."""
         return cls(**{field.name: getattr(store, field.name) for field in fields(InteractionStore)}, past=past)
+
+    @property
+    def alone(self) -> InteractionStore:
+        """The rows of the log, with nothing before them."""
+        return InteractionStore(**{field.name: getattr(self, field.name) for field in fields(InteractionStore)})
 
     def positives(self, split: str, rule: str) -> UserItems:
         own = super().positives(split, rule)
@@ -102,6 +122,12 @@ class ContinuedStore(InteractionStore):
         order = sort_order(torch.ones(len(user), dtype=torch.uint8).numpy(), user.int().numpy(), time_ms.numpy())
         place = torch.from_numpy(order)
         return UserHistory.build(user[place], item[place], time_ms[place], num_users=self.num_users)
+
+
+def first_moment(store: InteractionStore) -> int | None:
+    """The first moment of any row of a log; None where no row has one."""
+    known = [block[block != NO_TIMESTAMP] for block in store.blocks("timestamp_ms")]
+    return min((int(block.min()) for block in known if len(block)), default=None)
 
 
 def united(first: UserItems, second: UserItems) -> UserItems:

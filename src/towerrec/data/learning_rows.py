@@ -9,7 +9,11 @@ Shape letters: R training rows, N rows that are learnt from, U users and I items
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -19,6 +23,7 @@ from torch import Tensor
 from towerrec.data.artefacts import EncodedTables
 from towerrec.data.ids import index_of
 from towerrec.data.known import ContinuedStore
+from towerrec.data.memory import BYTES_PER_ROW, memory_limit
 from towerrec.data.row_order import sort_order
 from towerrec.data.rows import Rows
 from towerrec.data.store import InteractionStore
@@ -33,16 +38,35 @@ class Earlier:
     user_ids: pl.Series
     item_ids: pl.Series
 
-    def rows_in(self, tables: EncodedTables, before_ms: int | None) -> Rows:
+    @classmethod
+    def open(cls, directory: Path) -> Earlier:
+        """A prepared log, from its place in the cache."""
+        users, items = (
+            pl.read_parquet(directory / f"{name}s.parquet", glob=False)[name] for name in ("user_id", "item_id")
+        )
+        return cls(InteractionStore.open(directory / "store"), users, items)
+
+    @property
+    def num_rows(self) -> int:
+        """All of them."""
+        return sum(self.store.num_rows(split) for split in SPLITS)
+
+    def rows_in(self, tables: EncodedTables, before_ms: int | None, drawn: Callable[[int], Tensor | None]) -> Rows:
         """Its training rows in the rows of larger tables, and those it held out of days that are over by `before_ms`:
-        nobody is judged by them any more."""
+        nobody is judged by them any more.
+
+        Args:
+            tables: The larger ones.
+            before_ms: A moment, if one is known.
+            drawn: Places of the rows that are read, of so many; None: all.
+        """
         user_U, item_I = (
             torch.from_numpy(index_of(own, then))
             for own, then in ((tables.user_ids, self.user_ids), (tables.item_ids, self.item_ids))
         )
         parts = []
         for split in SPLITS:
-            rows = self.store.rows(split)
+            rows = rows_at(self.store.rows(split), drawn(self.store.num_rows(split)))
             if split != "train":
                 over = (rows.timestamp_ms != NO_TIMESTAMP) & (rows.timestamp_ms < (before_ms or NO_TIMESTAMP))
                 rows = rows_at(rows, over.nonzero()[:, 0])
@@ -60,13 +84,13 @@ class Learning:
         after_ms: Rows later than this are of the new days; None: nobody can tell, so all are.
         replay: Share of the older rows that is learnt from too, in [0, 1].
         seed: Of their draw.
-        earlier: Prepared logs of the earlier runs, for a log that holds the new days alone; None where one is gone.
+        earlier: Opens the prepared logs of the earlier runs, for a log that holds the new days alone.
     """
 
     after_ms: int | None
     replay: float
     seed: int
-    earlier: tuple[Earlier, ...] | None = ()
+    earlier: Callable[[], Sequence[Earlier]] = tuple
 
     def reads_earlier(self, store: InteractionStore) -> bool:
         """Whether rows of earlier logs are learnt from: the log does not hold them itself."""
@@ -76,21 +100,18 @@ class Learning:
         """The rows, sorted by user and time.
 
         Raises:
-            ValueError: If no row is of a new day, or older ones are wanted and are nowhere.
+            ValueError: If no row is of a new day, or older ones are wanted and are in no cache, or are more than memory
+                holds.
         """
         own = rows_at(store.rows("train"), self.places(store))
         if not self.reads_earlier(store):
             return own
-        if self.earlier is None:
-            raise ValueError(
-                "continue_from: this log holds the new days alone, and the prepared log of the old ones is not in the "
-                "cache of their run any more: give the old days with the new ones, or learn from the new ones alone "
-                "(continue_replay=0), by which users without new rows lose"
-            )
         timed = own.timestamp_ms[own.timestamp_ms != NO_TIMESTAMP]
         before_ms = int(timed.min()) if len(timed) else None
-        older = _joined([log.rows_in(tables, before_ms) for log in self.earlier])
-        joined = _joined([rows_at(older, self._drawn(len(older))), own])
+        logs, draw = self.earlier(), partial(self._drawn, np.random.default_rng(self.seed))
+        self._check_room(sum(log.num_rows for log in logs))
+        older = _joined([log.rows_in(tables, before_ms, draw) for log in logs])
+        joined = _joined([_without(older, [store.rows(split) for split in SPLITS if store.num_rows(split)]), own])
         order = sort_order(np.ones(len(joined), dtype=np.uint8), joined.user_idx.numpy(), joined.timestamp_ms.numpy())
         return rows_at(joined, torch.from_numpy(order))
 
@@ -112,16 +133,49 @@ class Learning:
                 f"continue_from: no training row is later than {day}, the last moment the run has learnt from: give "
                 "the log of the days since, or set continue_replay=1 to go on learning from the same rows"
             )
-        drawn = self._drawn(len(time_R))
+        drawn = self._drawn(np.random.default_rng(self.seed), len(time_R))
         if drawn is not None:
             new_R[drawn.numpy()] = True
         return torch.from_numpy(np.flatnonzero(new_R))
 
-    def _drawn(self, number: int) -> Tensor | None:
+    def _drawn(self, rng: np.random.Generator, number: int) -> Tensor | None:
         """Places of so many rows that are learnt from again; None: all."""
         if self.replay == 1.0:
             return None
-        return torch.from_numpy(np.flatnonzero(np.random.default_rng(self.seed).random(number) < self.replay))
+        return torch.from_numpy(np.flatnonzero(rng.random(number) < self.replay))
+
+    def _check_room(self, number: int) -> None:
+        """Refuse older rows that would not fit, by the rule of a log's own (`RetrievalDataModule`)."""
+        limit = memory_limit()
+        fitting = limit / (2 * BYTES_PER_ROW * max(number, 1))
+        if self.replay > fitting:
+            raise ValueError(
+                f"continue_from: the old days have {number:,} rows, and to learn from {self.replay:.0%} of them again "
+                f"takes more than half of the memory there is ({limit / 2**30:.1f} GiB): set continue_replay to a "
+                f"share that fits, {_rounded_down(fitting)} at most"
+            )
+
+
+def _rounded_down(share: float) -> str:
+    """A share with one digit that counts."""
+    digits = max(-math.floor(math.log10(share)), 0)
+    return f"{math.floor(share * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _without(rows: Rows, others: Sequence[Rows]) -> Rows:
+    """The rows, but for those of which the others hold the same user, item and moment: days of which both logs tell."""
+    first = min(int(other.timestamp_ms.min()) for other in others)
+    if first != NO_TIMESTAMP and int(rows.timestamp_ms.max()) < first:
+        return rows
+    there, known = _named(rows), pl.concat([_named(other) for other in others])
+    kept = there.with_row_index("place").join(known, on=known.columns, how="anti", maintain_order="left")
+    return rows_at(rows, kept["place"].cast(pl.Int64).to_torch())
+
+
+def _named(rows: Rows) -> pl.DataFrame:
+    """What tells rows apart."""
+    names = ("user_idx", "item_idx", "timestamp_ms")
+    return pl.DataFrame({name: getattr(rows, name).numpy() for name in names})
 
 
 def rows_at(rows: Rows, place_N: Tensor | None) -> Rows:

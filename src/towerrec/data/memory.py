@@ -5,6 +5,9 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+BYTES_PER_ROW = 64
+"""What training in memory takes per training row: packed columns, their permutation, and lists of users."""
+
 _UNLIMITED = 1 << 60
 
 

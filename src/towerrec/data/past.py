@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,68 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from towerrec.data import growth
-from towerrec.data.artefacts import EncodedTables
+from towerrec.data.artefacts import EncodedTables, load_tensors, save_tensors
+from towerrec.data.cache import damage, write_directory
 from towerrec.data.declarations import Declaration
 from towerrec.data.features import Columns, FeatureChoice
 from towerrec.data.history import UserHistory
 from towerrec.data.ids import index_of
 from towerrec.data.known import Known
 from towerrec.data.labels import Label
+from towerrec.data.store import InteractionStore
+from towerrec.positive import positive_mask
 from towerrec.ragged import UserItems
-from towerrec.schema import fingerprint
+from towerrec.schema import NO_TIMESTAMP, fingerprint
 
 # Pairs are marked in a table of all of them where it takes no more bytes than this.
 _MOST_PAIRS = 1 << 30
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that a run was not trained on: of days that are over once a log goes on after it.
+
+    Attributes:
+        user_idx: Rows of its user table, int32 [R].
+        item_idx: The same of items.
+        is_positive: Whether the label passes the run's rule, bool [R].
+        timestamp_ms: Their moments, int64 [R].
+    """
+
+    user_idx: Tensor
+    item_idx: Tensor
+    is_positive: Tensor
+    timestamp_ms: Tensor
+
+    @classmethod
+    def of(cls, store: InteractionStore, positive: str) -> HeldOut:
+        """Those of a prepared log that have a moment."""
+        rows = [store.rows(split) for split in ("val", "test")]
+        label = torch.cat([part.label for part in rows])
+        columns = [torch.cat([getattr(part, name) for part in rows]) for name in ("user_idx", "item_idx")]
+        time_ms = torch.cat([part.timestamp_ms for part in rows])
+        timed = time_ms != NO_TIMESTAMP
+        return cls(*(column[timed] for column in (*columns, positive_mask(label, positive), time_ms)))
+
+    @classmethod
+    def load(cls, directory: Path) -> HeldOut:
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: It is missing or damaged.
+        """
+        if (found := damage(directory)) is not None:
+            raise ValueError(f"{directory}/{found}; copy the whole run directory anew")
+        return cls(**load_tensors(directory / "rows"))
+
+    def save(self, directory: Path) -> None:
+        """Write a folder that knows when one of its bytes has changed."""
+        write_directory(directory, lambda folder: save_tensors(self.__dict__, folder / "rows"))
+
+    def before(self, moment_ms: int) -> HeldOut:
+        """Those earlier than a moment."""
+        earlier = self.timestamp_ms < moment_ms
+        return HeldOut(*(column[earlier] for column in self.__dict__.values()))
 
 
 @dataclass(frozen=True)
@@ -41,6 +92,7 @@ class Past:
         profiles: Its training rows by user, where its model reads them.
         in_log: Which of its items had a row, bool [I].
         key: Sixteen hexadecimal digits that change with any of it.
+        held_out: Its validation and test rows; None where they are not known.
     """
 
     tables: EncodedTables
@@ -49,13 +101,14 @@ class Past:
     profiles: UserItems | None
     in_log: Tensor
     key: str
+    held_out: HeldOut | None = None
 
     def rows_in(self, user_ids: pl.Series, item_ids: pl.Series) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Rows of other tables that its users [U] and items [I] have there."""
         return index_of(user_ids, self.tables.user_ids), index_of(item_ids, self.tables.item_ids)
 
-    def known_in(self, user_ids: pl.Series, item_ids: pl.Series) -> Known:
-        """What its users did, in the rows of larger tables."""
+    def known_in(self, user_ids: pl.Series, item_ids: pl.Series, *, before_ms: int | None = None) -> Known:
+        """What its users did, in the rows of larger tables; with a moment, what was held out before it too."""
         user_U, item_I = (torch.from_numpy(rows).long() for rows in self.rows_in(user_ids, item_ids))
         size = {"num_users": len(user_ids), "num_items": len(item_ids)}
 
@@ -66,7 +119,7 @@ class Past:
         item_P, time_ms_P = self.history.rows()
         in_log_I = torch.zeros(len(item_ids), dtype=torch.bool)
         in_log_I[item_I] = self.in_log
-        return Known(
+        known = Known(
             seen=moved(self.seen),
             liked_user=torch.repeat_interleave(user_U, self.history.first.diff()),
             liked_item=item_I[item_P.long()],
@@ -74,6 +127,11 @@ class Past:
             shown=None if self.profiles is None else moved(self.profiles),
             in_log_I=in_log_I,
         )
+        if self.held_out is None or before_ms is None:
+            return known
+        rows = self.held_out.before(before_ms)
+        user_R, item_R = user_U[rows.user_idx.long()], item_I[rows.item_idx.long()]
+        return known.also(user_R, item_R, rows.timestamp_ms, is_positive=rows.is_positive)
 
     def kept(self, made: EncodedTables, *, users: pl.DataFrame | None, items: pl.DataFrame | None) -> EncodedTables:
         """The tables of a later log, in which users and items that its side tables do not describe are as they were."""

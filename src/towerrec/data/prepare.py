@@ -18,7 +18,7 @@ from towerrec.data.build import STAGES, build
 from towerrec.data.cache import cached
 from towerrec.data.cleaning import Cleaning
 from towerrec.data.features import FeatureChoice
-from towerrec.data.known import ContinuedStore
+from towerrec.data.known import ContinuedStore, first_moment
 from towerrec.data.labels import Label
 from towerrec.data.past import Past
 from towerrec.data.sides import read_side
@@ -123,7 +123,8 @@ def prepare(
     directory, from_cache = cached(Path(cache_dir), key, partial(_fill, work))
     tables, store = load_tables(directory), InteractionStore.open(directory / "store")
     if past is not None and not tables.meta["continued"]["holds_old_days"]:
-        store = ContinuedStore.of(store, past.known_in(tables.user_ids, tables.item_ids))
+        known = past.known_in(tables.user_ids, tables.item_ids, before_ms=first_moment(store))
+        store = ContinuedStore.of(store, known)
     return Prepared(
         **tables.__dict__,
         store=store,
