@@ -37,6 +37,7 @@ from towerrec.data.catalogue import save_catalogue
 from towerrec.data.datamodule import RetrievalDataModule
 from towerrec.data.report import as_text
 from towerrec.files import write_json
+from towerrec.origin import Origin, keep, origin_of
 from towerrec.refit import fit_twice
 from towerrec.report import side_by_side_text
 from towerrec.retriever import Retriever
@@ -53,11 +54,11 @@ def train(cfg: TrainConfig) -> float | None:
     show_progress(cfg.progress)
     run = RunDirectory(output_dir())
     begun = begin(run, cfg)
-    data = prepared_data(cfg)
+    origin = keep(origin_of(cfg), run)
+    data = prepared_data(cfg, origin)
     resuming.same_log(run.root, data.prepared.fingerprint)
     log.info(as_text(data.prepared.report))
     judging.check_rules(cfg.eval, data.prepared)
-    origin = continuing.origin_of(cfg)
     begun["audit"] = auditing.audited(data, cfg.audit, *continuing.leaks(origin, data.prepared))
     start = continuing.settled(cfg, origin, data.prepared)
     fitted = (fit_twice if cfg.refit else fit)(cfg, data, run.root, start=start)
@@ -177,13 +178,18 @@ def _compare(cfg: EvaluateConfig, places: list[str]) -> None:
     log.info(f"{side_by_side_text.text(comparison)}\ncomparison: {directory}")
 
 
-def prepared_data(cfg: DataTaskConfig) -> RetrievalDataModule:
-    """The log as loaders; prepared on first use, from the cache where nothing has changed."""
+def prepared_data(cfg: DataTaskConfig, origin: Origin | None = None) -> RetrievalDataModule:
+    """The log as loaders; prepared on first use, from the cache where nothing has changed.
+
+    Args:
+        cfg: All settings.
+        origin: The run that training goes on from, where it is read already.
+    """
     loader: dict[str, Any] = {}
     if isinstance(cfg, TrainConfig):
         # Pieces of a batch are cut by the module, not by the loader.
         loader = {k: v for k, v in cfg.loader.__dict__.items() if v is not None and k != "micro_batch"}
-    loader |= continuing.of_data(cfg)
+    loader |= continuing.of_data(cfg, origin_of(cfg) if origin is None else origin)
     data = RetrievalDataModule(
         source=build(cfg.data, "data"),
         cleaning=build(cfg.cleaning, "cleaning"),
