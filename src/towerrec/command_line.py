@@ -46,7 +46,9 @@ def _run(main: Callable[[], Any], *, resumes: bool) -> None:
         sys.argv[:] = quoted_places((config_continue.arguments if resumes else keys_of_run)(arguments))
         main()
     except KeyboardInterrupt:
-        print(f"interrupted{resuming.hint(sweep_jobs.let_go())}", file=sys.stderr)
+        held = sweep_jobs.let_go()
+        if distributed.rank() == 0:
+            print(f"interrupted{resuming.hint(held)}", file=sys.stderr)
         sys.exit(stopping.exit_code())
     except BrokenPipeError:
         # Whoever read the output has seen enough (`| head`).

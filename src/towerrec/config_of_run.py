@@ -59,6 +59,13 @@ def read_config(path: Path) -> DictConfig:
     return loaded
 
 
+def with_value(path: Path, key: str, value: Any) -> str:
+    """The text of such a file with one key changed, interpolations as they stand."""
+    config = read_config(path)
+    OmegaConf.update(config, key, value)
+    return OmegaConf.to_yaml(config)
+
+
 def _damaged(path: Path, why: str) -> ValueError:
     return ValueError(f"{path} cannot be read as the config of a run ({why}): copy the run directory anew")
 

@@ -17,11 +17,21 @@ from typing import Any, Protocol, runtime_checkable
 import lightning as L
 from lightning.pytorch.callbacks import Callback
 
-from towerrec import stopping
+from towerrec import agreeing, cost, stopping
 from towerrec.checkpoint import read
 from towerrec.module import RetrievalModule
 from towerrec.restoring import RESUME_KEY as RESUME_KEY
-from towerrec.restoring import of_all, own, plain, random_state, restore, restore_figures, savers, set_random
+from towerrec.restoring import (
+    of_all,
+    own,
+    plain,
+    random_state,
+    restore,
+    restore_figures,
+    savers,
+    set_random,
+    swaps_scheduler,
+)
 from towerrec.schema import Batch
 
 log = logging.getLogger(__name__)
@@ -29,8 +39,6 @@ log = logging.getLogger(__name__)
 LAST, PREVIOUS, NEXT = "last.ckpt", "last-previous.ckpt", "last-next.ckpt"
 
 _FILE = "file"
-# Processes agree on the time once in so many batches: asking each other costs more than a small step.
-_TOGETHER = 64
 
 
 @runtime_checkable
@@ -73,15 +81,20 @@ class LastCheckpoint(Callback):
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
         self.seconds_before = 0.0
         self._from: dict[str, Any] | None = None
+        self._optimizer: dict[str, Any] | None = None
         self._position: dict[str, Any] | None = None
         self._muted: list[Any] | None = None
         self._saving: dict[str, Any] | None = None
+        self._agreement = agreeing.Agreement()
         self._since = self._started = time.monotonic()
 
     def go_on_from(self, checkpoint: dict[str, Any]) -> None:
         """Have the next fit go on from a checkpoint that this class wrote."""
         self._from = checkpoint
-        self.seconds_before = float(checkpoint[RESUME_KEY]["seconds"])
+        state = checkpoint[RESUME_KEY]
+        self.seconds_before = float(state["seconds"])
+        # Versions before had only the seconds of training.
+        cost.spent(state.get("total_seconds", self.seconds_before), state.get("peak_memory_bytes", 0))
 
     @property
     def goes_on(self) -> bool:
@@ -96,8 +109,7 @@ class LastCheckpoint(Callback):
             self._mute(trainer)  # the start of this run was logged when it began
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning has set a handler of its own, which leaves in the middle of an epoch without a checkpoint.
-        stopping.listen(at_batches=trainer.world_size == 1)
+        stopping.listen(at_batches=True, together=trainer.world_size > 1)
         if self._from is None:
             return
         self._unmute(trainer)
@@ -105,6 +117,7 @@ class LastCheckpoint(Callback):
         self._position = checkpoint[RESUME_KEY]
         assert isinstance(pl_module, RetrievalModule)
         restore(trainer, checkpoint)
+        self._optimizer = checkpoint if swaps_scheduler(trainer, checkpoint) else None
         set_random(own(trainer, self._position["random"]))
         # All processes have read it by now.
         if trainer.is_global_zero and checkpoint[_FILE] == NEXT:
@@ -132,24 +145,34 @@ class LastCheckpoint(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, RetrievalModule)
+        if self._optimizer is not None:
+            trainer.strategy.load_optimizer_state_dict(self._optimizer)
+            self._optimizer = None
+        known = batch_idx == 0  # `last.ckpt` holds this place
         if self._position is not None:
             self._unmute(trainer)
             position, self._position = self._position, None
             pl_module.load_running_state(own(trainer, position["running"]))
             restore_figures(trainer, position)  # some are of the start of the epoch, which has just been gone through
             set_random(own(trainer, position["random"]))
-        elif self._is_due(trainer, batch_idx):
+            known = True
+        # Between two steps: gradients that are being added up are in no checkpoint.
+        if batch_idx % trainer.accumulate_grad_batches != 0:
+            return
+        late, signal = self._agreement.at_batch(trainer, batch_idx, late=self._is_late())
+        by_steps = self.every_n_steps is not None and batch_idx % self.every_n_steps == 0
+        if not known and (late or by_steps or signal):
             self._save(trainer, batch=batch_idx)
-        if stopping.asked() and batch_idx % trainer.accumulate_grad_batches == 0:
-            if batch_idx > 0:
-                self._save(trainer, batch=batch_idx)
-            raise KeyboardInterrupt
+        if signal:
+            agreeing.stop(trainer, signal)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        stopping.listen(at_batches=False)
         if self._position is None:
             self._save(trainer, batch=0, finished=True)
-        if stopping.asked():
+        if signal := self._agreement.at_end(trainer):
+            agreeing.stop(trainer, signal)
+        stopping.listen(at_batches=False)
+        if stopping.asked():  # since they agreed; training is over for all of them
             raise KeyboardInterrupt
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
@@ -157,18 +180,8 @@ class LastCheckpoint(Callback):
 
     # -- writing -------------------------------------------------------------------------------------------------
 
-    def _is_due(self, trainer: L.Trainer, batch_idx: int) -> bool:
-        # Between two steps: gradients that are being added up are in no checkpoint.
-        if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches != 0:
-            return False
-        if self.every_n_steps is not None and batch_idx % self.every_n_steps == 0:
-            return True
-        if self.every_minutes is None:
-            return False
-        if trainer.world_size > 1 and batch_idx // trainer.accumulate_grad_batches % _TOGETHER != 0:
-            return False
-        late = time.monotonic() - self._since >= 60 * self.every_minutes
-        return bool(trainer.strategy.broadcast(late)) if trainer.world_size > 1 else late
+    def _is_late(self) -> bool:
+        return self.every_minutes is not None and time.monotonic() - self._since >= 60 * self.every_minutes
 
     def _save(self, trainer: L.Trainer, *, batch: int, finished: bool = False) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -199,6 +212,8 @@ class LastCheckpoint(Callback):
             "finished": finished,
             "should_stop": trainer.should_stop,
             "seconds": self.seconds_before + time.monotonic() - self._started,
+            "total_seconds": cost.total_seconds(),
+            "peak_memory_bytes": cost.peak_memory_bytes(),
             "random": of_all(trainer, random_state()),
             "running": of_all(trainer, running),
             "loggers": {

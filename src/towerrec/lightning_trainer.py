@@ -96,9 +96,23 @@ def callbacks_of(nodes: Mapping[str, Any], loss: Loss, *, validated: bool, logge
 
 
 def train(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataModule) -> None:
-    """Fit; a signal ends in `KeyboardInterrupt`, which Lightning would turn into exit code 1."""
-    try:
+    """Fit; a signal ends in `KeyboardInterrupt`."""
+    with interruptible(trainer):
         trainer.fit(module, datamodule=data)
+
+
+@contextmanager
+def interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """A signal ends in `KeyboardInterrupt`, which Lightning would turn into exit code 1, and is heard by us alone.
+
+    Lightning's handlers leave in the middle of an epoch without a checkpoint, wait for processes that have heard
+    nothing, and under SLURM write a checkpoint of their own on SIGUSR1, which the next start would take; and its
+    processes ask each other before every batch whether the first has heard SIGTERM. Ours: `stopping`, `agreeing`.
+    """
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    try:
+        yield
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -108,12 +122,17 @@ def train(trainer: L.Trainer, module: L.LightningModule, data: L.LightningDataMo
 
 @contextmanager
 def lightnings_words() -> Iterator[None]:
-    """Lightning has its own class for mistakes in settings, and a plain RuntimeError for a figure nobody logs."""
+    """Lightning has its own class for mistakes in settings, and a plain RuntimeError for some others."""
     try:
         yield
     except MisconfigurationException as error:
         raise ValueError(f"Lightning refuses the settings of trainer or callbacks: {error}") from error
     except RuntimeError as error:
+        if "does not allow for gradient clipping" in str(error):
+            raise ValueError(
+                "trainer.gradient_clip_val with trainer.precision=bf16-mixed or 16-mixed: Lightning does not clip for "
+                "an optimiser that takes its step in one kernel; add optimizer.fused=false"
+            ) from error
         if not str(error).startswith("Early stopping conditioned on metric"):
             raise
         raise ValueError(f"callbacks.early_stopping or loss.monitor: {error}") from error

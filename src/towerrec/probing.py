@@ -17,6 +17,7 @@ import lightning as L
 from lightning.pytorch.strategies import Strategy
 
 from towerrec.data.datamodule import RetrievalDataModule
+from towerrec.lightning_trainer import interruptible
 from towerrec.module import RetrievalModule
 from towerrec.stability import Stability
 
@@ -94,5 +95,6 @@ def _fit_of(
     epochs = max(1, math.ceil(_STEPS / max(len(loader), 1)))
     trainer.fit_loop.max_epochs = epochs
     trainer.check_val_every_n_epoch = epochs
-    trainer.fit(module, loader, val_loaders)
+    with interruptible(trainer):
+        trainer.fit(module, loader, val_loaders)
     return trainer

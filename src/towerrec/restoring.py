@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, StochasticWeightAveraging
 from torch import Tensor
 
 RESUME_KEY = "towerrec_resume"
@@ -21,11 +21,17 @@ def restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     state = checkpoint[RESUME_KEY]
     trainer.strategy.load_model_state_dict(checkpoint, strict=True)
     trainer.strategy.load_optimizer_state_dict(checkpoint)
-    for config, scheduler in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
-        config.scheduler.load_state_dict(scheduler)
+    if swaps_scheduler(trainer, checkpoint):
+        trainer.lr_scheduler_configs.clear()
+    else:
+        for config, scheduler in zip(trainer.lr_scheduler_configs, checkpoint["lr_schedulers"], strict=True):
+            config.scheduler.load_state_dict(scheduler)
     precision = trainer.precision_plugin
     if type(precision).__qualname__ in checkpoint:
         precision.load_state_dict(checkpoint[type(precision).__qualname__])
+    for callback in _callbacks(trainer):
+        # Of weights that are averaged beside those that are learnt, say.
+        callback.on_load_checkpoint(trainer, trainer.lightning_module, checkpoint)
     for callback in _callbacks(trainer):
         kept = copy.deepcopy(checkpoint["callbacks"].get(callback.state_key))
         if kept is not None and isinstance(callback, ModelCheckpoint):
@@ -38,6 +44,19 @@ def restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:
     _count(trainer, checkpoint["loops"]["fit_loop"], epoch=state["epoch"], batch=state["batch"])
     restore_figures(trainer, state)
     trainer.should_stop = state["should_stop"]
+
+
+def swaps_scheduler(trainer: L.Trainer, checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a callback has put a scheduler of its own into the place of the configured one, and keeps its state.
+
+    It does so again when the next epoch starts; what that changes of the optimiser is to be restored once more.
+    """
+    kept = [
+        checkpoint["callbacks"].get(callback.state_key) or {}
+        for callback in _callbacks(trainer)
+        if isinstance(callback, StochasticWeightAveraging)
+    ]
+    return any(state.get("scheduler_state") is not None for state in kept)
 
 
 def restore_figures(trainer: L.Trainer, state: Mapping[str, Any]) -> None:

@@ -19,10 +19,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from towerrec import distributed, sweep_jobs
+from towerrec import distributed, longer, sweep_jobs
 from towerrec.command_words import command_word
 from towerrec.config_types import FREE_KEYS
-from towerrec.files import read_json, write_json
+from towerrec.files import read_json, read_object, write_json
 from towerrec.sweep_jobs import BEGUN
 
 log = logging.getLogger(__name__)
@@ -30,12 +30,14 @@ log = logging.getLogger(__name__)
 WORD = "run="
 
 _MULTIRUN = {"-m", "--multirun"}
+_HOLDS = {"settings": str, "working_directory": str, "conditions": dict, "resumed": list, "settled": dict}
 
 
 def arguments(argv: Sequence[str]) -> list[str] | None:
     """The words for Hydra of a command that goes on with a run; others as they are. None: there is nothing to do.
 
-    The run directory becomes that of this job, and its `.hydra` stays as it is.
+    The run directory becomes that of this job, and its `.hydra` stays as it is but for the number of epochs, where
+    another one is asked for (`longer`).
 
     Raises:
         ValueError: No run of `train.py`, a run that another process is working on, or words that would change it.
@@ -44,14 +46,19 @@ def arguments(argv: Sequence[str]) -> list[str] | None:
     if not words:
         return list(argv)
     root = Path(unquoted(words[-1].removeprefix(WORD)))
-    others = [word for word in argv[1:] if not word.startswith(WORD)]
+    others = [word for word in argv[1:] if not word.startswith((WORD, longer.WORD))]
     if distributed.rank() == 0:
         _refuse_changes(root, others)
         check(root)
-        if is_finished(root):
+        _begun(root)
+        epochs = longer.asked(argv[1:])
+        if epochs is None and is_finished(root):
             print(_finished(root))
             return None
         sweep_jobs.hold(root)
+        if epochs is not None and not _lengthened(root, epochs):
+            print(_finished(root))
+            return None
     directory = _quoted(str(root.resolve()))
     return [argv[0], *others, f"{WORD}{directory}", f"hydra.run.dir={directory}", "hydra.output_subdir=null"]
 
@@ -78,6 +85,27 @@ def check(root: Path) -> None:
         )
 
 
+def _begun(root: Path) -> dict[str, Any] | None:
+    """What `begun.json` says; None where there is none.
+
+    Raises:
+        ValueError: It is damaged.
+    """
+    path = root / BEGUN
+    if not path.is_file():
+        return None
+    try:
+        found = read_object(path)
+    except ValueError:
+        found = {}
+    if any(not isinstance(found.get(name), kind) for name, kind in _HOLDS.items()):
+        raise ValueError(
+            f"{path} is damaged, it has not what a run writes there: copy the run directory anew, or start another "
+            f"run: {longer.anew(root)}"
+        )
+    return found
+
+
 def has_begun(root: Path) -> bool:
     """Whether a directory is that of a run, perhaps of one that is over."""
     return (root / BEGUN).is_file()
@@ -100,9 +128,10 @@ def begin(root: Path, config: Mapping[str, Any], facts: Mapping[str, Any], *, as
         asked: Whether it was asked for by `run=`.
     """
     path, settings = root / BEGUN, _digest(config)
-    before = read_json(path) if path.is_file() else None
+    before = _begun(root)
     if before is not None and (asked or before["settings"] == settings) and not is_finished(root):
-        begun = {**before, "resumed": [*before["resumed"], {"started": facts["started"], "command": facts["command"]}]}
+        now = {"started": facts["started"], "command": facts["command"]}
+        begun = {**before, "settings": settings, "resumed": [*before["resumed"], now]}
         _say_conditions(before["conditions"], facts)
     else:
         _forget(root)
@@ -121,27 +150,29 @@ def begin(root: Path, config: Mapping[str, Any], facts: Mapping[str, Any], *, as
 
 def return_to(root: Path) -> None:
     """Go to the working directory in which a run began: its settings hold relative paths."""
-    path = root / BEGUN
-    there = Path(read_json(path)["working_directory"]) if path.is_file() else Path.cwd()
-    if there != Path.cwd() and there.is_dir():
+    begun, here = _begun(root), Path.cwd()
+    there = here if begun is None else Path(begun["working_directory"])
+    if there == here:
+        return
+    if there.is_dir():
         log.info(f"working directory: {there}, where the run began")
         os.chdir(there)
+    else:
+        log.info(f"the run began in {there}, which is not here: its relative paths are looked for in {here}")
 
 
 def settled(root: Path) -> dict[str, Any]:
     """What an earlier start of the run has found out and decided; empty where there was none."""
-    path = root / BEGUN
-    found: dict[str, Any] = read_json(path)["settled"] if path.is_file() else {}
+    begun = _begun(root)
+    found: dict[str, Any] = {} if begun is None else begun["settled"]
     return found
 
 
 def settle(root: Path, **found: Any) -> None:
     """Keep what was found out, so that a run which goes on need not find it out again, perhaps otherwise."""
-    path = root / BEGUN
-    if path.is_file() and distributed.rank() == 0:
-        begun = read_json(path)
-        if begun["settled"] != begun["settled"] | found:
-            write_json(path, {**begun, "settled": begun["settled"] | found})
+    begun = _begun(root) if distributed.rank() == 0 else None
+    if begun is not None and begun["settled"] != begun["settled"] | found:
+        write_json(root / BEGUN, {**begun, "settled": begun["settled"] | found})
 
 
 def same_log(root: Path, fingerprint: str) -> None:
@@ -187,6 +218,14 @@ def _forget(root: Path) -> None:
         path.unlink()
 
 
+def _lengthened(root: Path, epochs: int) -> bool:
+    """Whether a run that was asked to have that many epochs has anything left to do."""
+    longer.allow(root, epochs)
+    if longer.lengthen(root, epochs):
+        print(f"{root} ends as a run that was started with {longer.WORD}{epochs}")
+    return not is_finished(root)
+
+
 def _refuse_changes(root: Path, words: Sequence[str]) -> None:
     if _MULTIRUN & set(words):
         raise ValueError(f"run={root} goes on with one run: leave out -m")
@@ -196,8 +235,8 @@ def _refuse_changes(root: Path, words: Sequence[str]) -> None:
             continue
         raise ValueError(
             f"{word}: run={root} goes on with the run's own settings, so that it ends as if it had not been stopped; "
-            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said. For other settings, and for more epochs, start "
-            "another run"
+            f"beside it only {', '.join(FREE_KEYS[:-1])} may be said, and with trainer.max_epochs=N another number of "
+            "epochs. For other settings start another run"
         )
 
 
@@ -219,7 +258,7 @@ def _say_conditions(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in ("python", "machine", "git_commit", "threads", "accelerator"):
         if name in then and then[name] != now.get(name):
             changed.append(f"{name} {then[name]} then, {now.get(name)} now")
-    for name, version in then["versions"].items():
+    for name, version in then.get("versions", {}).items():
         if now["versions"].get(name) != version:
             changed.append(f"{name} {version} then, {now['versions'].get(name)} now")
     if changed:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from towerrec.command_words import command_word
-from towerrec.cost import peak_memory_bytes
+from towerrec.cost import peak_memory_bytes, total_seconds
 from towerrec.data.prepare import Prepared
 from towerrec.files import read_object, write_json
 from towerrec.schema import SPLITS
@@ -92,11 +92,11 @@ class RunDirectory:
 def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], prepared: Prepared) -> dict[str, Any]:
     """Write `run.json`: what was trained, on what, at what cost; returns its content.
 
-    Of a run that was stopped and went on, `seconds` and `rows_per_second` are those of all its parts and
-    `total_seconds` those of the last one; `resumed` tells when it went on.
+    Of a run that was stopped and went on, `seconds`, `total_seconds`, `rows_per_second` and `peak_memory_bytes` are
+    those of all its parts, less what was done after their last checkpoint; `resumed` tells when it went on.
     """
     facts = {
-        **{key: value for key, value in begun.items() if key != "begun"},
+        **begun,
         "data": prepared.data_name,
         "label": prepared.label_name,
         "fingerprint": prepared.fingerprint,
@@ -107,7 +107,7 @@ def finish(run: RunDirectory, begun: dict[str, Any], fitted: dict[str, Any], pre
         "prepared_from_cache": prepared.from_cache,
         "cache": str(prepared.directory.resolve()),
         **fitted,
-        "total_seconds": round(time.time() - begun["begun"], 3),
+        "total_seconds": round(total_seconds(), 3),
         "peak_memory_bytes": peak_memory_bytes(),
         "report": prepared.report,
     }

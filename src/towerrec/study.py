@@ -38,7 +38,7 @@ DRAWN = 20
 """Trials of a study where `n_trials` is null and the sampler is no grid."""
 
 _DIRECTIONS = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-_TOLD = {"pruned": TrialState.PRUNED, "finished": TrialState.COMPLETE}
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Grid(GridSampler):
@@ -87,14 +87,7 @@ class Study:
         size = math.prod(len(values) for values in self._grid.values()) if self._grid is not None else DRAWN
         self.n_trials = size if n_trials is None else min(n_trials, size) if is_grid else n_trials
         cut_torn_end(sweep / JOURNAL)
-        self._study = optuna.create_study(
-            storage=_storage(sweep / JOURNAL),
-            study_name=NAME,
-            direction=_DIRECTIONS[mode],
-            pruner=_built_pruner(self._pruner),
-            sampler=self._sampler_of(0),
-            load_if_exists=True,
-        )
+        self._study = self._opened(sweep / JOURNAL)
         self._check_same()
         self._pick_up()
 
@@ -110,13 +103,14 @@ class Study:
         return self.n_trials - len(ended)
 
     def ask(self, number: int) -> list[Trial]:
-        """Draw settings for so many trials; those that failed or were interrupted before come first.
+        """Draw settings for so many trials; those that failed or were interrupted before come first, and alone.
 
-        Every draw has a random state of its own, by the seed and the number of the trial: a study that was stopped
-        draws what an uninterrupted one would have drawn.
+        Every draw has a random state of its own, by the seed and the number of the trial, and knows of the trials
+        before: a study that was stopped draws what an uninterrupted one would have drawn.
         """
+        waiting = len(self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
         trials = []
-        for _ in range(number):
+        for _ in range(min(number, waiting) if waiting else number):
             self._study.sampler = self._sampler_of(len(self._study.get_trials(deepcopy=False)))
             trials.append(self._study.ask(self.space))
         return trials
@@ -156,6 +150,16 @@ class Study:
         said = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
         return f"best {self.monitor} {best.value:.4f}: {said} (job {best.user_attrs['job']})"
 
+    def _opened(self, journal: Path) -> optuna.Study:
+        return optuna.create_study(
+            storage=_storage(journal),
+            study_name=NAME,
+            direction=_DIRECTIONS[self.mode],
+            pruner=_built_pruner(self._pruner),
+            sampler=self._sampler_of(0),
+            load_if_exists=True,
+        )
+
     def _sampler_of(self, trial: int) -> BaseSampler:
         # A grid is put into one order by its seed; the others draw, and draw anew each time.
         more: dict[str, Any] = {} if self._grid is None else {"search_space": self._grid}
@@ -180,21 +184,43 @@ class Study:
                 )
 
     def _pick_up(self) -> None:
-        """End the trials that a former start left running, and queue what failed or was interrupted once more."""
+        """End the trials that a former start left running; those that failed or were interrupted wait at their places.
+
+        So their numbers, and the order of all, are those of a study that nobody stopped.
+        """
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # Stopped between two words: the job may be over all the same.
+            self.tell(trial.number, self.sweep / str(trial.user_attrs.get("job", "never begun")))
         trials = self._study.get_trials(deepcopy=False)
+        settled = [trial.params for trial in trials if trial.state in _ENDED]
+        kept, waiting = [], []
         for trial in trials:
-            if trial.state is TrialState.RUNNING:
-                # Stopped between two words: the job may be over all the same.
-                self.tell(trial.number, self.sweep / str(trial.user_attrs.get("job", "never begun")))
-        trials = self._study.get_trials(deepcopy=False)
-        settled = [trial.params for trial in trials if trial.state is not TrialState.FAIL]
-        waiting = [trial.system_attrs.get("fixed_params") for trial in trials if trial.state is TrialState.WAITING]
-        for trial in trials:
+            params = trial.params or trial.system_attrs.get("fixed_params", {})
+            if trial.state in _ENDED:
+                kept.append(trial)
             # A trial that was stopped while it was drawn has not all its settings.
-            again = trial.state is TrialState.FAIL and trial.params.keys() == self.space.keys()
-            if again and trial.params not in settled and trial.params not in waiting:
-                self._study.enqueue_trial(trial.params)
-                waiting.append(trial.params)
+            elif params.keys() == self.space.keys() and params not in settled and params not in waiting:
+                waiting.append(params)
+                kept.append(_waiting(trial, params))
+        if waiting or len(kept) < len(trials):
+            self._write_anew(kept)
+
+    def _write_anew(self, trials: Sequence[FrozenTrial]) -> None:
+        about = self._study.user_attrs["about"]
+        with whole_file(self.sweep / JOURNAL) as journal:
+            anew = self._opened(journal)
+            anew.set_user_attr("about", about)
+            anew.add_trials(trials)
+        self._study = self._opened(self.sweep / JOURNAL)
+
+
+def _waiting(trial: FrozenTrial, params: Mapping[str, Any]) -> FrozenTrial:
+    """A trial that is to be tried once more with the same settings."""
+    return optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        user_attrs=trial.user_attrs,
+        system_attrs={**trial.system_attrs, "fixed_params": dict(params)},
+    )
 
 
 def distribution(key: str, axis: Axis) -> BaseDistribution:

@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import REPOSITORY, Outcome, command
 from resume_faults import Fault
 from same_run import differences, scalars
+
+from towerrec.last_checkpoint import RESUME_KEY
 
 NAME = "ein Lauf 运行 $1"
 SHORT = [
@@ -56,6 +59,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def had_cost(run: Path, spent: dict[str, float]) -> None:
+    """Have a stopped run remember to have cost so much up to its last checkpoint."""
+    path = run / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content[RESUME_KEY].keys() >= spent.keys()
+    content[RESUME_KEY] |= spent
+    torch.save(content, path)
+
+
 def go_on(run: Path, *words: str) -> Outcome:
     return command("train.py", f"run={run}", *words)
 
@@ -81,12 +93,16 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     if code == 143:
         assert "interrupted; to go on: python train.py " in stopped.err and NAME in stopped.err
     assert (run / "begun.json").is_file() and not (run / "metrics.json").exists()
+    had_cost(run, {"seconds": 1000.0, "total_seconds": 1200.0, "peak_memory_bytes": 2**50})
 
     outcome = go_on(run)
     assert outcome.code == 0, outcome.err
     assert differences(place / "left alone", run) == []
     assert not list(run.rglob("last-*.ckpt")) and not list(run.rglob(".lock"))
-    assert len(json.loads((run / "run.json").read_text(encoding="utf-8"))["resumed"]) == 1
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert len(facts["resumed"]) == 1
+    # What it cost is the sum of its parts.
+    assert 1000 <= facts["seconds"] < 1200 < facts["total_seconds"] < 1400 and facts["peak_memory_bytes"] == 2**50
 
 
 @pytest.mark.slow
@@ -162,28 +178,93 @@ def test_runs_that_are_killed_again_and_again_end_as_those_that_are_not(tmp_path
     assert found["equal"] == found["runs"] > 0 and found["kills"] > 0, found["wrong"]
 
 
+CONSTANT = ["scheduler=constant", "logger=none", "callbacks.last.every_n_steps=null"]
+
+
+@pytest.mark.parametrize(
+    "fault", [None, pytest.param(Fault("step", 17, "term"), marks=pytest.mark.slow)], ids=["finished", "stopped"]
+)
+def test_a_run_with_more_epochs_ends_as_one_that_was_started_with_them(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault | None
+):
+    with monkeypatch.context() as patched:
+        if fault is not None:
+            fault.plant(patched.setattr)
+        begin(place, tmp_path / "two", *CONSTANT, "trainer.max_epochs=2")
+    longer = go_on(tmp_path / "two", "trainer.max_epochs=4")
+    assert longer.code == 0 and "ends as a run that was started with trainer.max_epochs=4" in longer.out, longer.err
+    begin(place, tmp_path / "four", *CONSTANT, "trainer.max_epochs=4")
+    # Which number a best model of the first epochs was started with is noted in it.
+    found = [word for word in differences(tmp_path / "four", tmp_path / "two") if "max_epochs" not in word]
+    assert found == []
+    again = go_on(tmp_path / "two", "trainer.max_epochs=4")
+    assert again.code == 0 and "is finished (4 epochs" in again.out and "nothing was changed" in again.out
+
+
+def test_more_epochs_are_refused_where_what_was_learnt_depends_on_their_number(place: Path, tmp_path: Path):
+    run = place / "left alone"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    refused = go_on(run, "trainer.max_epochs=9").message
+    assert "its learning rate has followed the number of epochs" in refused
+    assert (
+        refused.endswith("trainer.max_epochs=9") and "Start another run: python train.py data=interactions" in refused
+    )
+    assert "a whole number above 0" in go_on(run, "trainer.max_epochs=many").message
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    begin(place, tmp_path / "run", *CONSTANT, "trainer.max_epochs=2")
+    assert "it has 2 epochs already" in go_on(tmp_path / "run", "trainer.max_epochs=1").message
+
+
+@pytest.mark.parametrize("content", ["{}", "", '{"settings": 3}', "[]"])
+def test_a_damaged_note_of_the_beginning_is_named_with_the_command_that_starts_anew(
+    place: Path, tmp_path: Path, content: str
+):
+    run = tmp_path / "run"
+    (run / ".hydra").mkdir(parents=True)
+    for name in ("config.yaml", "overrides.yaml"):
+        (run / ".hydra" / name).write_text((place / "left alone" / ".hydra" / name).read_text("utf-8"), "utf-8")
+    (run / "begun.json").write_text(content, encoding="utf-8")
+    refused = go_on(run).message
+    assert refused.startswith(f"{run / 'begun.json'} is damaged") and "python train.py data=interactions" in refused
+
+
+def started(*words: str, by: str = "hand") -> subprocess.Popen[str]:
+    """`train.py` in two processes, started by Lightning or by torchrun."""
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] if by == "torchrun" else []
+    whole = [sys.executable, *launcher, "train.py", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE if by == "torchrun" else None}
+    return subprocess.Popen(whole, cwd=REPOSITORY, env=environment, text=True, start_new_session=True, **pipes)
+
+
 @pytest.mark.slow
 def test_two_processes_go_on_as_one_job(tmp_path: Path):
     rows_of(tmp_path)
     paths = [f"data.interactions={tmp_path / 'rows.csv'}", f"paths.data_dir={tmp_path / 'data'}"]
-    ddp = [*SHORT, *paths, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
+    ddp = [*SHORT, *paths, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=6"]
 
-    def started(*words: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
-        whole = [sys.executable, "train.py", *words]
-        return subprocess.Popen(
-            whole, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-
-    alone, stopped = tmp_path / "alone", tmp_path / "stopped"
+    alone, killed, stopped = (tmp_path / name for name in ("alone", "killed", "stopped"))
     assert started(*ddp, f"hydra.run.dir={alone}").communicate(timeout=300) and (alone / "metrics.json").is_file()
-    job = started(*ddp, f"hydra.run.dir={stopped}")
+    job = started(*ddp, f"hydra.run.dir={killed}")
     assert job.stdout is not None
     for line in job.stdout:
         if line.startswith("epoch 1/"):
             os.killpg(job.pid, signal.SIGKILL)
     job.wait(timeout=60)
+    assert not (killed / "metrics.json").exists()
+
+    job = started(*ddp, f"hydra.run.dir={stopped}", by="torchrun")
+    assert job.stdout is not None
+    for line in job.stdout:
+        if line.startswith("epoch 1/"):
+            break
+    workers = subprocess.run(["pgrep", "-P", str(job.pid), "-f", "train.py"], capture_output=True, text=True).stdout
+    os.kill(max(map(int, workers.split())), signal.SIGTERM)  # one of the two hears it
+    _, told = job.communicate(timeout=60)
+    assert "interrupted; to go on: python train.py run=" in told and told.count("interrupted;") == 1
     assert not (stopped / "metrics.json").exists()
-    said, _ = started(f"run={stopped}").communicate(timeout=300)
-    assert "going on after" in said
-    assert differences(alone, stopped) == []
+
+    for run in (killed, stopped):
+        said, _ = started(f"run={run}").communicate(timeout=300)
+        assert "going on after" in said
+        assert differences(alone, run) == []

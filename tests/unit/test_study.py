@@ -131,9 +131,34 @@ def test_trials_that_a_killed_sweep_left_running_are_ended_by_what_their_jobs_le
     ends(tmp_path, 0, 0.5)  # killed between the end of the job and the word to the study
     again = begun(tmp_path)
     states = [trial.state for trial in again.optuna.trials]
-    assert states[:3] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    assert states == [TrialState.COMPLETE, TrialState.WAITING, TrialState.WAITING]
     assert again.num_left == 3
     assert [again.words(trial) for trial in again.ask(2)] == [study.words(trial) for trial in asked[1:]]
+
+
+@pytest.mark.parametrize("sampler", [TPE, RANDOM], ids=["tpe", "random"])
+def test_a_study_whose_trials_were_interrupted_draws_what_an_uninterrupted_one_draws(
+    tmp_path: Path, sampler: dict[str, Any]
+):
+    def batches(sweep: Path, *, stopped: bool) -> list[list[tuple[int, tuple[str, ...]]]]:
+        study, drawn = begun(sweep, sampler=sampler, n_trials=12), []
+        for batch in range(4):
+            asked = study.ask(3)
+            for trial in asked:
+                study.note(trial, Job(trial.number, (), "new"))
+            if stopped and batch in (0, 2):  # killed when the second of three was over
+                ends(sweep, asked[1].number, 0.1 * asked[1].number)
+                study = begun(sweep, sampler=sampler, n_trials=12)
+                again = study.ask(3)
+                assert [trial.number for trial in again] == [asked[0].number, asked[2].number]
+                assert all(study.optuna.trials[trial.number].intermediate_values == {} for trial in again)
+            for trial in asked:
+                if study.optuna.trials[trial.number].state is TrialState.RUNNING:
+                    study.tell(trial.number, ends(sweep, trial.number, 0.1 * trial.number))
+            drawn.append([(trial.number, study.words(trial)) for trial in asked])
+        return drawn
+
+    assert batches(tmp_path / "stopped", stopped=True) == batches(tmp_path / "whole", stopped=False)
 
 
 def test_a_study_of_another_space_or_figure_is_refused(tmp_path: Path):
