@@ -11,6 +11,8 @@ from browser import browser as started_browser
 from report_parts import EVIL, whole_report
 
 from towerrec.report.html import page
+from towerrec.report.page import Section, page_of
+from towerrec.report.table import Cell, table
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,16 @@ def test_nothing_is_wider_than_the_screen_and_every_chart_can_be_seen(browser: A
     assert len(boxes) > 15 and all(size > 20 for box in boxes for size in box)
     assert min(page.evaluate(LETTERS)) >= 12
     assert page.evaluate(OUTSIDE) == []
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_what_a_part_is_made_of_stays_in_its_column(browser: Any, tmp_path: Path, width: int):
+    names = ", ".join(f"onehot_feat{number}" for number in range(4))
+    path = tmp_path / "table.html"
+    body = table(["", "worth"], [[Cell("onehot", f"user: {names}"), Cell("+0.1", "-0.1 to +0.3")]])
+    path.write_text(page_of("t", [Section("s", body)], lead=""), encoding="utf-8")
+    ends = "[...document.querySelectorAll('th')].map(e => [e.scrollWidth, e.clientWidth])"
+    assert all(content <= room for content, room in shown(browser, path, width=width).evaluate(ends))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,3 +146,9 @@ def test_one_run_has_intervals_over_users_and_says_what_they_lack(tmp_path: Path
     assert any("what another seed would do is not in it" in note for note in found.notes)
     one, few = (run(jobs, num_resamples=number).table for number in (500, 3))
     assert not one.equals(few) and one.equals(run(jobs).table)
+
+
+def test_names_of_parts_are_text_in_markdown_and_the_first_sentence_stands_once_on_the_page(planted: Ablation):
+    odd = replace(planted, notes=("First.", "Helps: <b>`x`</b>."))
+    assert "- Helps: &lt;b>\\`x\\`&lt;/b>." in ablation_page.markdown(odd, of="features")
+    assert ablation_page.page(odd, of="features").count("First.") == 1

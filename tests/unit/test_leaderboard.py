@@ -14,6 +14,7 @@ import pytest
 from towerrec import cost, sweep_jobs, sweeping
 from towerrec.report import jobs, leaderboard
 from towerrec.report.board import COLUMNS, Board, board, places_of
+from towerrec.report.board_page import page
 from towerrec.report.board_text import markdown, terminal
 from towerrec.report.standings import Estimate, readable
 
@@ -202,6 +203,29 @@ def test_the_flattery_of_the_choice_is_said_where_there_is_some(tmp_path: Path, 
         mean = 0.5 if noise or number == 0 else 0.3  # without noise the first is the best of all users
         job(tmp_path, number, f"lr={number}", val=(mean + rng.normal(0, noise, USERS)).tolist())
     assert any(said in note for note in read(tmp_path).notes)
+
+
+def test_the_fastest_is_named_only_where_it_is_much_faster(tmp_path: Path):
+    job(tmp_path, 0, "lr=1", val=users(0.5), seconds=2.0)
+    job(tmp_path, 1, "lr=2", val=users(0.499, 0.2), seconds=1.9)
+    told = next(note for note in read(tmp_path).notes if "told apart" in note)
+    assert told.endswith("none of them trained much faster than it.")
+
+
+def test_every_test_figure_has_its_interval(tmp_path: Path):
+    for number in (0, 1):
+        place = job(tmp_path, number, f"lr={number}", val=users(0.5))
+        metrics = json.loads((place / "metrics.json").read_text())
+        metrics["test"]["recall@20"] = {"mean": 0.4, "low": 0.35, "high": 0.45, "users": USERS}
+        (place / "metrics.json").write_text(json.dumps(metrics))
+        table = pl.read_parquet(place / "evaluation" / "per_user.parquet")
+        recall = pl.Series("recall@20", users(0.4, 0.1))
+        table.with_columns(recall).write_parquet(place / "evaluation" / "per_user.parquet")
+    found = read(tmp_path)
+    (low, *_), (high, *_) = column(found, "test/recall@20_low"), column(found, "test/recall@20_high")
+    assert column(found, "test/recall@20") == pytest.approx([0.4, 0.4]) and low < 0.4 < high
+    for text in (markdown(found), page(found)):
+        assert f"{low:.4f} to {high:.4f}" in text and "Recall@20_low" not in text
 
 
 def test_equal_figures_share_a_place_and_missing_ones_have_none(tmp_path: Path):

@@ -24,6 +24,7 @@ from towerrec.report.sections.plots import (
     training_section,
 )
 from towerrec.report.sections.slices import slice_sentences, slices_sections
+from towerrec.report.table import Cell, table
 
 
 def read(html: str) -> Tags:
@@ -209,3 +210,16 @@ def test_the_splits_stand_side_by_side():
     report = whole_report()
     text = read(data_section(report.data).body).text
     assert "training" in text and "25.00%" in text and "2020-07-05 10:00" in text
+
+
+def test_rows_that_are_read_stand_below_each_other_on_a_phone_and_their_heads_to_the_left():
+    told = table(["check", "found"], [["a", Cell("nothing", prose=True)]])
+    assert '<div class="wide told"' in told and '<th scope=col class="text">found</th>' in told
+    assert "told" not in table(["", "found", "n"], [["a", Cell("nothing", prose=True), "1"]])
+    assert "told" not in table(["", "n"], [])
+
+
+def test_a_long_setting_may_break_behind_its_key():
+    assert "<th scope=row>optimizer.lr=<wbr>0.0003</th><td>a=b</td>" in table(
+        ["", "x"], [["optimizer.lr=0.0003", "a=b"]]
+    )

@@ -1,5 +1,8 @@
 """Sentences and tables of an evaluation: computed from the figures."""
 
+from dataclasses import replace
+
+import polars as pl
 import pytest
 from report_parts import NUM_ITEMS, systems
 
@@ -20,6 +23,23 @@ def test_a_model_with_taste_is_said_to_pass_the_best_single_list():
     assert "better than item_rate" in text and "more than chance" in text
     assert "so it knows something about users" in text
     assert "40 of 40 candidates (100%)" in text
+
+
+def test_one_draw_of_a_random_order_is_no_yardstick_where_chance_tells_them_apart():
+    own, *others = systems("taste")
+    alike = [replace(own, name="ours"), replace(own, name="random"), *(s for s in others if s.name != "random")]
+    tables = {system.name: system.per_user for system in alike}
+    paired = paired_table(tables, against_the_first(list(tables)), num_resamples=100)
+    text = " ".join(interpret(alike, num_candidates=NUM_ITEMS, paired=paired))
+    assert "A random order scores 1.0000: ours cannot be told from it (difference +0.0000" in text
+
+
+def test_users_with_few_and_many_relevant_items_are_counted():
+    own = systems("taste")[0]
+    few = own.per_user.height // 2
+    numbers = pl.Series("num_relevant", [1] * few + [5] * (own.per_user.height - few))
+    text = " ".join(interpret([replace(own, per_user=own.per_user.with_columns(numbers))], num_candidates=NUM_ITEMS))
+    assert "Users with one relevant item (50% of them) get NDCG@10 1.0000, those with 5 or more (50%) 1.0000." in text
 
 
 def test_the_popular_list_is_said_to_be_one_list_and_no_better_than_itself():

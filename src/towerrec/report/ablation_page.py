@@ -14,6 +14,7 @@ from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, bullets, figure, page_of
 from towerrec.report.table import Cell, table
 from towerrec.report.text import aligned
+from towerrec.wording import in_markdown, one_line
 
 MOST = 40
 """Parts that the chart shows."""
@@ -41,22 +42,22 @@ def terminal(found: Ablation) -> str:
     """The table as aligned lines, and the sentences."""
     head, *rows = cells(found)
     lines = aligned([[*head[:1], *head[2:]], *([*row[:1], *row[2:]] for row in rows)])
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in found.notes)])
+    return "\n".join([*lines, "", *(f"- {one_line(sentence)}" for sentence in found.notes)])
 
 
 def markdown(found: Ablation, *, of: str) -> str:
     """Sentences and table in Markdown."""
-    head, *rows = [[cell.replace("|", "\\|") for cell in row] for row in cells(found)]
+    head, *rows = [[in_markdown(cell) for cell in row] for row in cells(found)]
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
-    notes = [f"- {sentence}" for sentence in found.notes]
-    return "\n".join([f"# What each is worth: {of}", "", *notes, "", *lines, ""])
+    notes = [f"- {in_markdown(sentence)}" for sentence in found.notes]
+    return "\n".join([f"# What each is worth: {in_markdown(of)}", "", *notes, "", *lines, ""])
 
 
 def page(found: Ablation, *, of: str) -> str:
     """The whole page as text."""
     head, *rows = cells(found)
     body = [[Cell(row[0], row[1]), *(_split(cell) for cell in row[2:])] for row in rows]
-    sections = [Section("What to make of it", bullets(found.notes))]
+    sections = [Section("What to make of it", bullets(found.notes[1:]))] if found.notes[1:] else []
     if found.main:
         words = "Right of 0: better with it. A bar that crosses 0 cannot be told from nothing."
         sections.append(Section("What each is worth", figure(_caption(found), forest(found), words=words)))

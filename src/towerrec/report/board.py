@@ -31,6 +31,9 @@ from towerrec.report.standings import (
 )
 
 FLOATS = pl.Float64()
+ENDS = ("", "_low", "_high", "_low_runs", "_high_runs", "_sd")
+"""What a figure has beside its mean: 95 % intervals over users, and over users and runs, and the spread of its runs."""
+
 COLUMNS: dict[str, pl.DataType] = {
     "place": pl.Int64(),
     "setting": pl.String(),
@@ -39,11 +42,11 @@ COLUMNS: dict[str, pl.DataType] = {
     "jobs": pl.List(pl.Int64()),
     "runs": pl.Int64(),
     "figure": pl.String(),
-    **{f"validation{end}": FLOATS for end in ("", "_low", "_high", "_low_runs", "_high_runs", "_sd")},
+    **{f"validation{end}": FLOATS for end in ENDS},
     **dict.fromkeys(("behind", "behind_low", "behind_high", "p_value", "p_adjusted"), FLOATS),
     "clearly_behind": pl.Boolean(),
     "test_figure": pl.String(),
-    **{f"test{end}": FLOATS for end in ("", "_low", "_high", "_low_runs", "_high_runs", "_sd")},
+    **{f"test{end}": FLOATS for end in ENDS},
     "seconds": FLOATS,
     "rows_per_second": FLOATS,
     "epochs": FLOATS,
@@ -53,7 +56,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "commands": pl.List(pl.String()),
     "directories": pl.List(pl.String()),
 }
-"""Columns of every board, also of one whose jobs all failed; behind them stand further test figures, `test/mae`."""
+"""Columns of every board, also of one whose jobs all failed; behind them stand further test figures, `test/mae`
+with the same ends."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +108,22 @@ def board(sweep: Path, *, num_resamples: int = 10_000, correction: str = "holm",
             "test_figure": shown[0] if shown else None,
             **_ends("test", test.get((setting.name, shown[0])) if shown else None),
             **_cost(setting.finished),
-            **{f"test/{name}": _mean(test.get((setting.name, name))) for name in shown[1:]},
+        }
+        | {
+            column: value
+            for name in shown[1:]
+            for column, value in _ends(f"test/{name}", test.get((setting.name, name))).items()
         }
         for place, setting in zip(places, ordered, strict=True)
     ]
-    further = {f"test/{name}": FLOATS for name in shown[1:]}
+    further = {f"test/{name}{end}": FLOATS for name in shown[1:] for end in ENDS}
     table = pl.DataFrame(rows, schema={**COLUMNS, **further})
     return Board(sweep, table, notes(table, ordered, by, flattery, correction=TITLES[correction]))
+
+
+def further_figures(table: pl.DataFrame) -> list[str]:
+    """Columns of the test figures behind the first: `test/recall@100`."""
+    return [name for name in table.columns if name.startswith("test/") and f"{name}_low" in table.columns]
 
 
 def interval(row: Mapping[str, Any], on: str) -> tuple[float, float] | tuple[None, None]:
@@ -234,10 +247,6 @@ def _ends(name: str, estimate: Estimate | None) -> dict[str, float | None]:
     fields = {"": estimate.mean, "_low": estimate.low, "_high": estimate.high, "_sd": estimate.sd}
     fields |= {"_low_runs": estimate.low_runs, "_high_runs": estimate.high_runs}
     return {f"{name}{end}": value for end, value in fields.items()}
-
-
-def _mean(estimate: Estimate | None) -> float | None:
-    return None if estimate is None else estimate.mean
 
 
 def _cost(finished: Sequence[Job]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ NO_USERS = (
 )
 RULES = {"candidates": "candidates", "positive": "positives", "split": "judged rows"}
 
+_AS_FAST = 0.9
+"""Seconds of the fastest by those of the best: above it a clock says nothing."""
+
 
 def status(setting: Setting) -> str:
     """How the jobs of a setting ended, in few words."""
@@ -118,6 +121,8 @@ def _told_apart(table: pl.DataFrame, correction: str) -> str:
     if cheapest.is_empty() or cheapest["setting"][0] == best["setting"]:
         return f"{start}; the best is also the one of them that trained fastest."
     name, seconds = readable(cheapest["setting"][0]), cheapest["seconds"][0]
+    if best["seconds"] is not None and seconds > _AS_FAST * best["seconds"]:
+        return f"{start}; none of them trained much faster than it."
     return f"{start}; of them, {name} trained fastest ({seconds:,.0f} s beside {best['seconds']:,.0f} s)."
 
 

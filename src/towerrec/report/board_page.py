@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from towerrec.metrics.definitions import RULES, definition
-from towerrec.report.board import Board, interval
+from towerrec.report.board import Board, further_figures, interval
 from towerrec.report.board_text import ALIKE, Columns, commands, costs, figures, in_rows, names, title
 from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, page_of
@@ -92,7 +92,7 @@ def _count(rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:
 def _definitions(rows: pl.DataFrame) -> str:
     shown = [rows[name].drop_nulls().to_list()[:1] for name in ("figure", "test_figure")]
     names = [name for found in shown for name in found if name != "loss"]
-    names += [column.removeprefix("test/") for column in rows.columns if column.startswith("test/")]
+    names += [column.removeprefix("test/") for column in further_figures(rows)]
     parts = {definition(name).title: definition(name).text for name in names} | {"Intervals": RULES["intervals"]}
     parts[ALIKE] = "Not told apart from the best: the paired test or the interval of the difference allows for chance."
     return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in parts.items())}</dl>"

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from towerrec.metrics.definitions import definition
-from towerrec.report.board import Board, interval
+from towerrec.report.board import Board, further_figures, interval
 from towerrec.report.standings import readable
 from towerrec.report.text import aligned
 from towerrec.wording import fenced, in_markdown, one_line
@@ -62,8 +62,8 @@ def figures(table: pl.DataFrame, *, brief: bool = False) -> Columns:
                 columns["behind the best"] = [behind(row, brief=brief) for row in _rows(table)]
             if table[f"{on}_sd"].is_not_null().any():
                 columns[f"sd of runs ({on})"] = [_digits(row[f"{on}_sd"]) for row in _rows(table)]
-    for name in [column for column in table.columns if column.startswith("test/")]:
-        columns[f"test {title(name.removeprefix('test/'))}"] = [_digits(row[name]) for row in _rows(table)]
+    for name in further_figures(table):
+        columns[f"test {title(name.removeprefix('test/'))}"] = [figure(row, name) for row in _rows(table)]
     return columns
 
 

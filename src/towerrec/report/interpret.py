@@ -54,11 +54,8 @@ def interpret(
         sentences.append(_beside(judged, best, metric, against(best)))
     elif chance:
         sentences.append(_beside(judged, chance[0], metric, against(chance[0])))
-    if rivals and chance and chance[0].summary[metric]["mean"] > 0:
-        times = judged.summary[metric]["mean"] / chance[0].summary[metric]["mean"]
-        sentences.append(
-            f"A random order scores {_figure(chance[0], metric)}: {judged.name} is at {times:.1f} times that."
-        )
+    if rivals and chance:
+        sentences.append(_beside_chance(judged, chance[0], metric, against(chance[0])))
     sentences += [_taste(judged, bound, metric, against(bound)) for bound in others if bound.bound]
     sentences.append(_variety(judged, metric, num_candidates))
     sentences += _who_profits(judged, metric)
@@ -93,6 +90,15 @@ def _beside(judged: Judged, other: Judged, metric: str, gap: Difference) -> str:
     )
 
 
+def _beside_chance(judged: Judged, chance: Judged, metric: str, gap: Difference) -> str:
+    start, base = f"A random order scores {_figure(chance, metric)}", chance.summary[metric]["mean"]
+    if not gap.is_clear:
+        return f"{start}: {judged.name} cannot be told from it ({gap.words})."
+    if base == 0:
+        return f"{start}."
+    return f"{start}: {judged.name} is at {judged.summary[metric]['mean'] / base:.1f} times that."
+
+
 def _taste(judged: Judged, bound: Judged, metric: str, gap: Difference) -> str:
     start = f"The best single list for everybody, known only in hindsight, reaches {_figure(bound, metric)}"
     name, between = judged.name, gap.words
@@ -125,12 +131,17 @@ def _who_profits(judged: Judged, metric: str) -> list[str]:
     low, high = (table[NUM_RELEVANT].quantile(q, interpolation="lower") for q in (0.25, 0.75))
     if low is None or high is None or low == high:
         return []
-    few = _number(table.filter(pl.col(NUM_RELEVANT) <= low)[metric].mean())
-    many = _number(table.filter(pl.col(NUM_RELEVANT) >= high)[metric].mean())
+    few, many = table.filter(pl.col(NUM_RELEVANT) <= low), table.filter(pl.col(NUM_RELEVANT) >= high)
+    # Many users have the same small number, so a quarter of them is often half.
     return [
-        f"Users with at most {int(low)} relevant items (the lowest quarter) get {_title(metric)} {few:.4f}, "
-        f"those with {int(high)} or more (the highest) {many:.4f}."
+        f"Users with {_at_most(int(low))} ({percent(few.height / table.height)} of them) get {_title(metric)} "
+        f"{_number(few[metric].mean()):.4f}, those with {int(high):,} or more ({percent(many.height / table.height)}) "
+        f"{_number(many[metric].mean()):.4f}."
     ]
+
+
+def _at_most(number: int) -> str:
+    return "one relevant item" if number == 1 else f"at most {number:,} relevant items"
 
 
 def _figure(judged: Judged, metric: str) -> str:

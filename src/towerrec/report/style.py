@@ -82,7 +82,7 @@ STYLE = f"""
 html{{-webkit-text-size-adjust:100%;scroll-behavior:smooth}}
 body{{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,"Noto Sans",sans-serif;
 overflow-wrap:anywhere}}
-main{{max-width:960px;margin:0 auto;padding:24px 16px 64px}}
+main{{max-width:1060px;margin:0 auto;padding:24px 16px 64px}}
 h1{{font-size:1.5rem;line-height:1.25;margin:8px 0 12px}}
 h2{{font-size:1.2rem;line-height:1.3;margin:48px 0 12px;padding-top:14px;border-top:1px solid var(--line)}}
 h2 a,h3 a{{color:inherit;text-decoration:none}}
@@ -107,9 +107,10 @@ table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.94r
 th,td{{padding:6px 12px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}}
 th{{font-weight:600}}
 thead th{{vertical-align:bottom;white-space:normal;overflow-wrap:normal}}
-th:first-child,td.text{{text-align:left}}
+th:first-child,.text{{text-align:left}}
 th:first-child{{position:sticky;left:0;background:var(--back);padding-left:0;min-width:8.5em;max-width:15em;
 white-space:normal;overflow-wrap:break-word}}
+th small{{white-space:normal;font-weight:400}}
 td.text{{white-space:normal;min-width:12rem}}
 tr.first>*{{background:var(--card)}}
 tr.first>th:first-child{{padding-left:6px}}
@@ -145,6 +146,9 @@ dd{{margin:0 0 6px}}
 th,td{{padding:6px 8px}}
 th:first-child{{min-width:7em;max-width:8.5em}}
 .list,.pair>div{{min-width:0}}
+.told thead{{display:none}}
+.told tr{{display:block;padding:6px 0;border-bottom:1px solid var(--line)}}
+.told th,.told td{{display:block;border:0;padding:1px 0;max-width:none}}
 details{{padding:0 8px}}
 .person{{padding:4px 10px 12px}}
 }}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -29,7 +29,9 @@ class Cell:
     prose: bool = False
 
     def html(self, tag: str = "td") -> str:
-        text = f"<b>{escape(self.text)}</b>" if self.strong else escape(self.text)
+        # Settings are long words: where there is too little room they break behind their key.
+        words = escape(self.text).replace("=", "=<wbr>") if tag.startswith("th") else escape(self.text)
+        text = f"<b>{words}</b>" if self.strong else words
         sign = "" if self.series is None else f"{key(self.series)} "
         note = f"<small>{escape(self.note)}</small>" if self.note else ""
         kind = ' class="text"' if self.prose else ""
@@ -44,9 +46,13 @@ def table(head: Sequence[str | Cell], rows: Sequence[Sequence[str | Cell]], *, h
         rows: Cells; texts stand for plain cells.
         highlighted: Place of the row that the page is about.
     """
-    top = "".join(_cell(cell).html("th scope=col") for cell in head)
+    prose = [any(_cell(row[column]).prose for row in rows) for column in range(len(head))]
+    columns = [replace(_cell(cell), prose=is_prose) for cell, is_prose in zip(head, prose, strict=True)]
+    top = "".join(cell.html("th scope=col") for cell in columns)
     body = "".join(_row(row, first=place == highlighted) for place, row in enumerate(rows))
-    return f'<div class="wide" tabindex=0><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    # Rows that are read rather than compared stand below each other where the page is narrow.
+    kind = "wide told" if rows and all(prose[1:]) else "wide"
+    return f'<div class="{kind}" tabindex=0><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def figure_cell(figure: Mapping[str, Any], *, strong: bool = False, signed: bool = False) -> Cell:

@@ -19,6 +19,7 @@ from towerrec.report.page import Section, page_of
 from towerrec.report.paired import Difference, difference, paired_table
 from towerrec.report.table import Cell, figure_cell, table
 from towerrec.report.text import aligned
+from towerrec.wording import in_markdown
 
 RETRAINED, ONCE, MEAN = "retrained", "trained once", "mean"
 
@@ -75,13 +76,15 @@ def sentences(found: Windows, figures: pl.DataFrame, metric: str, *, num_resampl
     said = []
     gain = worth(found, metric, num_resamples=num_resamples, seed=seed)
     if gain is not None:
-        verdict = "is worth" if gain.low > 0 else "costs" if gain.high < 0 else "makes no difference that shows:"
+        verdict = "makes no difference that shows:"
+        if gain.is_clear:
+            verdict = "is worth" if gain.mean > 0 else "costs"
         said.append(f"Retraining before each later window {verdict} {title} {gain.mean:+.4f} a user ({gain.words}).")
     means = figures.filter(pl.col("judged_on") != MEAN, pl.col("metric") == metric, pl.col("system") == RETRAINED)
     each = means["mean"].to_list()
     low, high = min(each), max(each)
     said.append(f"From window to window the retrained model's {title} lies between {low:.4f} and {high:.4f}.")
-    said.append(f"The last column, {MEAN}: over users, of each user's mean over the windows that judged him.")
+    said.append(f"The last column, {MEAN}: over users, of each user's mean over the windows that judged them.")
     if found.missing:
         said.append(f"No finished run judged window {', '.join(map(str, found.missing))}.")
     return said
@@ -99,18 +102,18 @@ def as_text(found: Windows, figures: pl.DataFrame, metric: str) -> str:
 def as_markdown(found: Windows, figures: pl.DataFrame, metric: str, said: Sequence[str]) -> str:
     """The same as a section of a Markdown file."""
     head, rows = _cells(found, figures, metric)
-    lines = [f"## {found.name}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines = [f"## {in_markdown(found.name)}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     lines += [
         f"| {' | '.join([row[0], *(f'{c.text} ({c.note})' if c.note else c.text for c in row[1])])} |" for row in rows
     ]
-    return "\n".join([*lines, "", *(f"- {sentence}" for sentence in said), ""])
+    return "\n".join([*lines, "", *(f"- {in_markdown(sentence)}" for sentence in said), ""])
 
 
 def section(found: Windows, figures: pl.DataFrame, metric: str, said: Sequence[str]) -> Section:
     """The chart, the table and the sentences of a setting."""
     head, rows = _cells(found, figures, metric)
     words = "".join(f"<p>{escape(sentence)}</p>" for sentence in said)
-    meaning = f"<p>{escape(definition(metric).text)}</p>"
+    meaning = f"<p>{escape(definition(metric).title)}: {escape(definition(metric).text)}</p>"
     cells = [[Cell(row[0], series=number), *row[1]] for number, row in enumerate(rows)]
     return Section(found.name, f"{words}{chart(found, figures, metric)}{table(head, cells)}{meaning}")
 
