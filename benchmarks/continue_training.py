@@ -1,12 +1,14 @@
 """Going on from a run when new days have come, beside the old model and beside training anew: prints JSON.
 
     python benchmarks/continue_training.py --json benchmarks/results/continue.json
+    python benchmarks/continue_training.py --recipe catalogue --json benchmarks/results/continue_catalogue.json
     python benchmarks/continue_training.py --show --json benchmarks/results/continue.json
 
 The simulated log's big matrix (`data=demo`, small), a view liked where the whole video was watched; a seventh of the
 users join on the first new day. A run learns the days before 2020-08-28, others go on with it on the days until
-2020-09-01, the second of September validates and the three days after it judge. Every system ranks what a user was
-shown in those days.
+2020-09-01, the second of September validates and the three days after it judge. Under `--recipe rows` every system
+predicts rows and ranks what a user was shown in those days; under `catalogue` the log has the liked views alone, all
+is by the defaults (one softmax over the catalogue, profiles), and all videos that a user has not seen are ranked.
 
 Old users had rows before the new days, new ones not. New items had no training row in the first run and have one now;
 they are judged among themselves, as if nothing else could be listed. Differences to the old model are over users of
@@ -33,7 +35,11 @@ FIGURE = "ndcg@20"
 FIRST_DAY_MS = 1_598_745_600_000  # 2020-08-30 00:00 UTC: the first of the new days
 LATE = 0.15
 QUICK = ["trainer.accelerator=cpu", "trainer.devices=1", "eval.baselines=[]", "eval.ks=[20]", "logger=none"]
-COMMON = ["features.drop=[popularity,freshness]", "loss=bce", "eval.candidates=observed"]
+# Of the log, and of what is trained.
+RECIPES = {
+    "rows": (["data.columns.label=liked"], ["loss=bce", "eval.candidates=observed"]),
+    "catalogue": ([], []),
+}
 BEFORE = ["split=time", "split.val=2020-08-28", "split.test=2020-08-29"]
 AFTER = ["split=time", "split.val=2020-09-02", "split.test=2020-09-03"]
 # What goes on, and from which rows: overrides, and whether the log holds the old days.
@@ -46,7 +52,7 @@ CONTINUED: dict[str, tuple[list[str], bool]] = {
 UNCHANGED, ANEW = "old model", "trained anew on all days"
 
 
-def write_log(place: Path, seed: int, data: Path) -> None:
+def write_log(place: Path, seed: int, data: Path, *, recipe: str) -> None:
     """The simulated log as files: all days, those before the new ones, and the new ones."""
     if (place / "new.parquet").is_file():
         return
@@ -62,6 +68,8 @@ def write_log(place: Path, seed: int, data: Path) -> None:
     )
     users = log["user_id"].unique().sort()
     late = users.filter(pl.Series(np.random.default_rng(seed).random(len(users)) < LATE))
+    if recipe == "catalogue":
+        log = log.filter(pl.col("liked") == 1).drop("liked")
     is_new = pl.col("timestamp_ms") >= FIRST_DAY_MS
     log = log.filter(is_new | ~pl.col("user_id").is_in(late.implode()))
     log.write_parquet(place / "all.parquet")
@@ -76,17 +84,18 @@ def files(place: Path, which: str) -> list[str]:
         f"data.interactions={place / which}.parquet",
         f"data.users={place / 'users.parquet'}",
         f"data.items={place / 'items.parquet'}",
-        "data.columns.label=liked",
         "data.columns.timestamp=timestamp_ms",
     ]
 
 
 class Seed:
-    """The systems of one seed."""
+    """The systems of one seed by one recipe."""
 
-    def __init__(self, work: Path, seed: int) -> None:
-        self.work, self.seed, self.place = work, seed, (work / f"log-{seed}").resolve()
-        write_log(self.place, seed, work / "data")
+    def __init__(self, work: Path, seed: int, *, recipe: str) -> None:
+        self.work, self.seed, self.place = work, seed, (work / f"log-{recipe}-{seed}").resolve()
+        write_log(self.place, seed, work / "data", recipe=recipe)
+        self.columns, of_model = RECIPES[recipe]
+        self.common = [*self.columns, *of_model, "features.drop=[popularity,freshness]"]
         self.paths = [f"paths.data_dir={(work / 'data').resolve()}", f"seed={seed}", *QUICK]
         self.trained: dict[str, runs.Run] = {}
         self.processor_s: dict[str, float] = {}
@@ -102,18 +111,19 @@ class Seed:
     def judged(self, run: Path, on: str, *words: str) -> pl.DataFrame:
         """Figures of every user, of a run on the days after."""
         out = self.work / "judged"
-        how = [*files(self.place, "all"), *AFTER, f"eval.split={on}", "eval.baselines=[]", "eval.num_resamples=50"]
+        log = [*files(self.place, "all"), *self.columns, *AFTER]
+        how = [*log, f"eval.split={on}", "eval.baselines=[]", "eval.num_resamples=50"]
         place = [f"output={out.resolve()}", self.paths[0], f"paths.log_dir={(self.work / 'logs').resolve()}"]
         runs.command("evaluate.py", [f"run={run}", *how, *words, *place], work=self.work)
         return pl.read_parquet(out / "per_user.parquet")
 
     def run(self) -> dict[str, Any]:
         """Train and judge all systems: figures by system, and the figures of every user under `per_user`."""
-        first = self.train("first", [*files(self.place, "old"), *BEFORE, *COMMON])
+        first = self.train("first", [*files(self.place, "old"), *BEFORE, *self.common])
         found: dict[str, Any] = {UNCHANGED: {on: self.judged(first, on) for on in ("val", "test")}}
         plans = {name: [f"continue_from={first}", *AFTER, *more] for name, (more, _) in CONTINUED.items()}
         whole = {name: holds for name, (_, holds) in CONTINUED.items()} | {ANEW: True}
-        for name, words in (plans | {ANEW: [*AFTER, *COMMON]}).items():
+        for name, words in (plans | {ANEW: [*AFTER, *self.common]}).items():
             run = self.train(name, [*files(self.place, "all" if whole[name] else "new"), *words])
             found[name] = {
                 on: pl.read_parquet(run / where / "per_user.parquet")
@@ -202,10 +212,11 @@ def show(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def report_of(found: list[tuple[Seed, dict[str, Any]]]) -> dict[str, Any]:
+def report_of(found: list[tuple[Seed, dict[str, Any]]], *, recipe: str) -> dict[str, Any]:
     """Figures of all seeds so far, with their conditions."""
     return {
         "conditions": conditions(),
+        "recipe": recipe,
         "seeds": [{"seed": one.seed, "systems": made["systems"]} for one, made in found],
         "less_old_model": compared(found),
     }
@@ -215,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("data/continue"), help="where logs and runs lie")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="rows", help="what is trained, and ranked")
     parser.add_argument("--json", type=Path, help="file to write, or to read under --show")
     parser.add_argument("--show", action="store_true", help="print the table of the file")
     asked = parser.parse_args()
@@ -223,10 +235,10 @@ def main() -> None:
         return
     found = []
     for number in asked.seeds:
-        one = Seed(asked.work, number)
+        one = Seed(asked.work, number, recipe=asked.recipe)
         found.append((one, one.run()))
         # After every seed: what is measured is kept.
-        text = json.dumps(report_of(found), indent=1)
+        text = json.dumps(report_of(found, recipe=asked.recipe), indent=1)
         if asked.json:
             asked.json.write_text(text + "\n", encoding="utf-8")
     print(text)
