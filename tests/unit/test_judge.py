@@ -198,3 +198,38 @@ def test_a_list_file_that_cannot_be_judged_says_why(name: str, content: str | No
         path.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_lists(path, torch.tensor([1]), user_ids=USER_IDS, item_ids=ITEM_IDS, n=3)
+
+
+ODD_IDS = {
+    "decimals": pl.Series("user_id", ["1.5"]).cast(pl.Decimal(9, 1)),
+    "floats": pl.Series("user_id", [1.5]),
+    "days": pl.Series("user_id", [1]).cast(pl.Date),
+    "truth": pl.Series("user_id", [True]),
+    "lists": pl.Series("user_id", [[1]]),
+    "beyond": pl.Series("user_id", [2**64 - 1], dtype=pl.UInt64),
+}
+
+
+@pytest.mark.parametrize("case", ODD_IDS)
+def test_what_is_no_id_is_not_taken_for_one(case: str, tmp_path: Path):
+    path = tmp_path / "lists.parquet"
+    pl.DataFrame({"user_id": ODD_IDS[case], "item_id": [1], "rank": [1]}).write_parquet(path)
+    ids = pl.Series("user_id", [0, 1, 2])
+    with pytest.raises(ValueError, match=r"lists.parquet: .*'user_id'"):
+        read_lists(path, torch.arange(3), user_ids=ids, item_ids=ids, n=1)
+
+
+def test_numbers_are_ids_of_a_log_whose_ids_are_text_as_they_would_be_written(tmp_path: Path):
+    path, ids = tmp_path / "lists.parquet", pl.Series("user_id", ["007", "12", "18446744073709551615", "7"])
+    for user, place in ((12.0, 1), (12, 1), ("007", 0), (7, 3)):
+        pl.DataFrame({"user_id": [user], "item_id": [1], "rank": [1]}).write_parquet(path)
+        lists = read_lists(path, torch.arange(4), user_ids=ids, item_ids=pl.Series([1]), n=1).lists
+        assert lists.items[:, 0].tolist() == [0 if user == place else -1 for user in range(4)]
+
+
+def test_parts_without_the_same_columns_are_refused(tmp_path: Path):
+    (tmp_path / "part-0.csv").write_text("user_id,item_id,rank\n1,1,1\n")
+    (tmp_path / "part-1.csv").write_text("user_id,item_id,score\n2,1,1\n")
+    ids = pl.Series("user_id", [0, 1, 2])
+    with pytest.raises(ValueError, match=rf"the parts in {tmp_path} do not hold the same columns"):
+        read_lists(tmp_path, torch.arange(3), user_ids=ids, item_ids=ids, n=1)

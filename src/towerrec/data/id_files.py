@@ -9,7 +9,8 @@ from typing import Any
 import polars as pl
 from polars.exceptions import PolarsError
 
-from towerrec.data.columns import missing_column
+from towerrec import parquet_pages
+from towerrec.data.columns import ANY_LOG, LogColumns, missing_column
 from towerrec.data.id_columns import id_column
 from towerrec.unreadable import UNREADABLE
 from towerrec.wording import reason_of
@@ -21,15 +22,17 @@ Given = str | Path | pl.DataFrame | pl.Series | Iterable[Any]
 """What users, items or pairs can be given as: a file, a table in memory, or bare ids."""
 
 
-def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
+def read_table(path: Path, *, column: str, like: pl.Series, log: LogColumns = ANY_LOG) -> pl.DataFrame:
     """Rows of a file as they are, ids cast to the log's type; a `.txt` file is one id a line.
 
     A CSV whose first line is no known column name and that has one column only is taken as bare ids too.
 
     Args:
         path: Parquet, CSV, TSV, JSON lines or text.
-        column: Name of the id column, `user_id` or `item_id`; KuaiRec's `video_id` is understood as `item_id`.
+        column: Name of the id column, `user_id` or `item_id`; what the log calls it is understood too, and KuaiRec's
+            `video_id` as `item_id`.
         like: Ids of the log, for their type.
+        log: What the log calls its columns.
 
     Raises:
         ValueError: If the file is missing, empty or unreadable, the id column is not there, or an id has another type.
@@ -41,25 +44,29 @@ def read_table(path: Path, *, column: str, like: pl.Series) -> pl.DataFrame:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
     try:
-        frame = _read(path, column, as_text=like.dtype == pl.String)
+        frame = _read(path, column, like, log)
     except (*UNREADABLE, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix or 'text'}: {reason_of(error)}") from error
-    frame = with_typed_ids(frame, column=column, like=like, where=path)
+    frame = with_typed_ids(frame, column=column, like=like, where=path, log=log)
     if frame.height == 0:
         raise ValueError(f"{path} holds no rows")
     return frame
 
 
-def given_table(given: Given, *, column: str, like: pl.Series, name: str) -> tuple[pl.DataFrame, str]:
+def given_table(
+    given: Given, *, column: str, like: pl.Series, name: str, log: LogColumns = ANY_LOG
+) -> tuple[pl.DataFrame, str]:
     """The rows of a file, of a table in memory or of bare ids, and how messages call it; see `read_table`.
 
     Raises:
         ValueError: As `read_table` does, but what is in memory may be empty.
     """
+    if isinstance(given, str) and given in like.cast(pl.String) and not Path(given).is_file():
+        raise ValueError(f"{name}={given} is an id and no file: give ids as a list, [{given}]")
     if isinstance(given, str | Path):
-        return read_table(Path(given), column=column, like=like), str(given)
+        return read_table(Path(given), column=column, like=like, log=log), str(given)
     if isinstance(given, pl.DataFrame):
-        return with_typed_ids(given, column=column, like=like, where=name), name
+        return with_typed_ids(given, column=column, like=like, where=name, log=log), name
     try:
         ids = pl.Series(column, list(given))
     except (PolarsError, TypeError) as error:
@@ -68,17 +75,19 @@ def given_table(given: Given, *, column: str, like: pl.Series, name: str) -> tup
     return with_typed_ids(ids.to_frame(), column=column, like=like, where=name), name
 
 
-def with_typed_ids(frame: pl.DataFrame, *, column: str, like: pl.Series, where: str | Path) -> pl.DataFrame:
-    """A table whose ids are of the log's type.
+def with_typed_ids(
+    frame: pl.DataFrame, *, column: str, like: pl.Series, where: str | Path, log: LogColumns = ANY_LOG
+) -> pl.DataFrame:
+    """A table whose ids are of the log's type, under the name `column`.
 
     Raises:
         ValueError: If the id column is not there, has gaps, or holds another type.
     """
-    if column == "item_id" and column not in frame.columns and "video_id" in frame.columns:
-        frame = frame.rename({"video_id": column})
-    if column not in frame.columns:
+    if (there := log.found(column, frame.columns)) is None:
         raise missing_column(column, frame.columns, str(where))
-    frame = id_column(frame.lazy(), column, str(where)).collect()
+    frame = id_column(frame.rename({there: column}).lazy(), column, str(where)).collect()
+    if like.dtype.is_integer() and frame[column].dtype == pl.String:
+        frame = frame.with_columns(pl.col(column).str.strip_suffix(".0"))  # how some tools write whole numbers
     try:
         frame = frame.with_columns(pl.col(column).cast(like.dtype))
     except PolarsError as error:
@@ -126,11 +135,13 @@ def known_or_refused(
         )
 
 
-def _read(path: Path, column: str, *, as_text: bool) -> pl.DataFrame:
+def _read(path: Path, column: str, like: pl.Series, log: LogColumns) -> pl.DataFrame:
     """The file; ids of a CSV stay as they are written where those of the log are text (`007`)."""
-    names = {column, "video_id"} if column == "item_id" else {column}
+    as_text = like.dtype == pl.String
+    texts = {name for ids in {*log.texts, *([column] if as_text else [])} for name in log.names(ids)}
     match path.suffix.lower():
         case ".parquet":
+            parquet_pages.check(path)
             return pl.read_parquet(path, glob=False)
         case ".jsonl" | ".ndjson":
             return pl.read_ndjson(path.read_bytes(), infer_schema_length=None)
@@ -140,9 +151,9 @@ def _read(path: Path, column: str, *, as_text: bool) -> pl.DataFrame:
                 glob=False,
                 separator="\t" if path.suffix.lower() == ".tsv" else ",",
                 infer_schema_length=None,
-                schema_overrides=dict.fromkeys(names, pl.String) if as_text else None,
+                schema_overrides=dict.fromkeys(sorted(texts), pl.String),
             )
-            if len(frame.columns) == 1 and frame.columns[0] not in names and frame.columns[0].lstrip("-").isdigit():
+            if len(frame.columns) == 1 and _is_id(frame.columns[0], like) and not log.found(column, frame.columns):
                 return pl.read_csv(
                     path,
                     glob=False,
@@ -157,3 +168,8 @@ def _read(path: Path, column: str, *, as_text: bool) -> pl.DataFrame:
             return pl.DataFrame({column: [line for line in lines if line]}, schema={column: pl.String})
         case other:
             raise ValueError(f"{path}: ending {other!r} is not known; use {', '.join(ENDINGS)}")
+
+
+def _is_id(name: str, like: pl.Series) -> bool:
+    """Whether the first line of a file is no header but an id."""
+    return name.lstrip("-").removesuffix(".0").isdigit() or name in like.cast(pl.String)

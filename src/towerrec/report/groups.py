@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from towerrec import parquet_pages
 from towerrec.reading_back import as_written
 from towerrec.report.bootstrap import ends_of, resampled_means, resampled_means_of_runs
 from towerrec.report.per_user import Floats, common_figures, num_common_users, stacked
@@ -95,6 +96,7 @@ def read_tables(runs: Sequence[Path], name: str = "evaluation/per_user.parquet")
 
 def _table(path: Path) -> pl.DataFrame:
     with as_written(path, remedy="judge the run again", also=UNREADABLE):
+        parquet_pages.check(path)
         return pl.read_parquet(path, glob=False)
 
 

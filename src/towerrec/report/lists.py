@@ -12,6 +12,7 @@ import torch
 from polars.exceptions import PolarsError
 from torch import Tensor
 
+from towerrec import parquet_pages
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval.candidates import Allowed, are_candidates
 from towerrec.schema import ITEM_ID, USER_ID
@@ -106,12 +107,17 @@ def _read(path: Path, texts: list[str]) -> pl.DataFrame:
         parts = sorted(path.glob("part-*.*"))
         if not parts:
             raise ValueError(f"recommendations={path} is a directory without part files (part-00000.parquet, ...)")
-        return pl.concat([_read(part, texts) for part in parts])
+        read = [_read(part, texts) for part in parts]
+        try:
+            return pl.concat(read, how="vertical_relaxed")
+        except PolarsError as error:
+            raise ValueError(f"the parts in {path} do not hold the same columns ({reason_of(error)})") from error
     if not path.is_file():
         raise ValueError(f"recommendations={path}: there is no such file")
     try:
         match path.suffix.lower():
             case ".parquet":
+                parquet_pages.check(path)
                 frame = pl.read_parquet(path, glob=False)
             case ".csv":
                 frame = pl.read_csv(
@@ -150,13 +156,9 @@ def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids
     if frame[order].is_null().any() or frame[order].cast(pl.Float64).is_nan().any():
         raise ValueError(f"{path}: column {order!r} has rows without a value")
     for name, ids, idx in ((USER_ID, user_ids, "user_idx"), (ITEM_ID, item_ids, "item_idx")):
-        if frame[name].dtype.is_nested():
-            raise ValueError(f"{path}: column {name!r} must hold ids, got {frame[name].dtype}")
-        if frame[name].dtype.is_float() and not ((frame[name] % 1 == 0) & (frame[name].abs() <= 2**53)).all():
-            raise ValueError(f"{path}: column {name!r} must hold ids, got floats that are no whole numbers up to 2^53")
         known = pl.DataFrame({name: ids, idx: np.arange(len(ids))})
         try:
-            frame = frame.with_columns(pl.col(name).cast(ids.dtype))
+            frame = frame.with_columns(_ids(frame[name], ids.dtype, path).cast(ids.dtype))
         except PolarsError as error:
             raise ValueError(
                 f"{path}: the ids in {name!r} are not of the log's type {ids.dtype} ({reason_of(error)})"
@@ -171,6 +173,20 @@ def _with_rows(frame: pl.DataFrame, path: Path, *, user_ids: pl.Series, item_ids
             )
     extra = [SCORE] if SCORE in frame.columns and order == RANK and frame[SCORE].dtype.is_numeric() else []
     return frame.select("user_idx", "item_idx", order, *extra)
+
+
+def _ids(column: pl.Series, wanted: pl.DataType, path: Path) -> pl.Series:
+    """The ids, floats and decimals as whole numbers; refused where a cast would make an id of what is none."""
+    dtype = column.dtype
+    if dtype.is_nested() or (wanted.is_integer() and (dtype.is_temporal() or dtype == pl.Boolean)):
+        raise ValueError(f"{path}: column {column.name!r} must hold ids, got {dtype}")
+    if not dtype.is_float() and not dtype.is_decimal():
+        return column
+    if not ((column % 1 == 0) & (column.abs() <= 2**53)).all():
+        raise ValueError(
+            f"{path}: column {column.name!r} must hold ids, got {dtype} that are no whole numbers up to 2^53"
+        )
+    return column.cast(pl.Int64)
 
 
 def _refuse_twice(frame: pl.DataFrame, path: Path, by_rank: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from towerrec import parquet_pages
 from towerrec.unreadable import UNREADABLE
 from towerrec.wording import reason_of
 
@@ -68,6 +69,7 @@ def scan_file(
     ending = Path(path.name.removesuffix(".gz")).suffix.lower()
     try:
         if ending in PARQUET:
+            parquet_pages.check(path)
             frame = pl.scan_parquet(path, glob=False)
         else:
             scan = partial(
