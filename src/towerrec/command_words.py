@@ -20,6 +20,8 @@ PLACES = frozenset(
     ]
 )
 """Keys whose value is a path; some also take a list or a word."""
+_OF_HYDRA = frozenset(["paths.log_dir", "hydra.run.dir", "hydra.sweep.dir"])
+_REFERENCE = "${"
 
 _MULTIRUN = {"-m", "--multirun"}
 # What Hydra reads as text without quotes, wherever it stands, unless it is a number or a word of its own.
@@ -31,8 +33,14 @@ _LIST, _QUOTES = ("[", "]"), "\"'"
 def quoted_places(arguments: Sequence[str]) -> list[str]:
     """The words of a command, those that name a place in Hydra's quotes where it would not take them without.
 
-    Lists, what is quoted already, interpolations and, in a multirun, several values with commas stay as they are.
+    Lists, what is quoted already, interpolations and, in a multirun, several values with commas stay as they are. What
+    looks like an interpolation and is the name of a place that is there (`a${b}`) is that place.
+
+    Raises:
+        ValueError: The directory of a run, or the working directory, is such a place: Hydra would fail on it.
     """
+    if _REFERENCE in str(Path.cwd()):
+        raise ValueError(_held_by("the working directory", str(Path.cwd())))
     multirun = bool(_MULTIRUN & set(arguments))
     return [_quoted_place(word, multirun) for word in arguments]
 
@@ -43,10 +51,20 @@ def command_word(key: str, value: str | Path) -> str:
     return shlex.quote(f'{key}="{text}"' if text.lower() in _WORDS else f"{key}={_in_quotes(text)}")
 
 
+def escaped(text: str) -> str:
+    """Text in which OmegaConf sees no interpolation; it takes a backslash before one for itself."""
+    return re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", text)
+
+
 def _quoted_place(argument: str, multirun: bool) -> str:
     key, found, value = argument.partition("=")
-    if not found or key.lstrip("+") not in PLACES or "${" in value or value[:1] in _QUOTES:
+    if not found or key.lstrip("+") not in PLACES or value[:1] in _QUOTES:
         return argument
+    if _REFERENCE in value:
+        if not _is_there(value):
+            return argument
+        if key.lstrip("+") in _OF_HYDRA:
+            raise ValueError(_held_by(key, value))
     is_list = value.startswith(_LIST[0]) and value.endswith(_LIST[1])
     if is_list or (multirun and "," in value):
         return argument
@@ -55,13 +73,22 @@ def _quoted_place(argument: str, multirun: bool) -> str:
     return f"{key}={_in_quotes(value)}"
 
 
+def _is_there(value: str) -> bool:
+    """Whether that part of a path which looks like an interpolation is the name of a place as it stands."""
+    path = Path(value).expanduser()
+    return next(place for place in (path, *path.parents) if _REFERENCE in place.name).exists()
+
+
+def _held_by(what: str, place: str) -> str:
+    return f"{what} {place!r} holds ${{, by which Hydra means the value of a key: choose a place of another name"
+
+
 def _in_quotes(value: str) -> str:
     if _PLAIN.fullmatch(value) and not _is_number(value):
         return value
-    # OmegaConf takes a backslash for itself before an interpolation, Hydra before a quote and at the end.
-    kept = re.sub(r"(\\*)\$\{", lambda found: f"{found[1] * 2}\\${{", value)
-    escaped = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), kept)
-    return f'"{escaped}"'
+    # Hydra takes a backslash for itself before a quote and at the end.
+    kept = re.sub(r'(\\*)("|$)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), escaped(value))
+    return f'"{kept}"'
 
 
 def _is_number(value: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, cast
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 
+from towerrec.command_words import escaped
 from towerrec.config_types import check_types, closest
 from towerrec.wording import reason_of, shortened
 
@@ -35,11 +36,20 @@ def build(node: Mapping[str, Any], where: str, /, **more: Any) -> Any:
     check_types(located, plain, where)
     _check_inner(plain, where)
     try:
-        return instantiate(plain, _convert_="all", **more)
+        return instantiate(_as_they_stand(plain), _convert_="all", **more)
     except InstantiationException as error:
         if error.__cause__ is None:
             raise
         raise error.__cause__ from None
+
+
+def _as_they_stand(value: Any) -> Any:
+    """Values whose texts refer to no key: what did has its value by now, and a path may be called `${a}`."""
+    if isinstance(value, str):
+        return escaped(escaped(value))  # Hydra resolves the whole node first, and then each value as it takes it
+    if isinstance(value, Mapping):
+        return {key: _as_they_stand(inner) for key, inner in value.items()}
+    return [_as_they_stand(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _check_inner(values: Mapping[str, Any], where: str) -> None:

@@ -19,6 +19,7 @@ NAMES = {
     "brackets": "[a]{b}(c)",
     "stars": "*?",
     "dollar": "$HOME",
+    "reference": "a${b}",
     "leading dash": "-n",
     "trailing dot": "a.",
     "only digits": "2020",

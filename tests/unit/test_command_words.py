@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from towerrec.command_words import command_word, quoted_places
+from towerrec.config import build
 
 ODD = st.text(
     st.sampled_from("ab1.-/\\\"'$[]{}(),=#%~:;&|!? \t日é😀") | st.characters(codec="utf-8", exclude_categories=("C",))
@@ -79,6 +81,30 @@ def test_a_path_is_taken_as_it_is_typed(path: str):
 )
 def test_what_is_quoted_listed_or_no_path_stays_as_it_is(argument: str):
     assert quoted_places([argument]) == [argument]
+
+
+def test_what_looks_like_a_reference_and_is_there_is_a_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place = tmp_path / "a${seed}"
+    for path in (place / "log.csv", place / "new" / "lists.csv"):
+        assert quoted_places([f"output={path}"]) == [f"output={path}"], "nothing is called so: the value of a key"
+    place.mkdir()
+    for path in (place / "log.csv", place / "new" / "lists.csv", place):
+        assert understood(*quoted_places([f"output={path}"])) == str(path)
+    for key in ("hydra.run.dir", "paths.log_dir"):
+        with pytest.raises(ValueError, match=rf"{key} .*seed.* choose a place of another name"):
+            quoted_places([f"{key}={place}"])
+    monkeypatch.chdir(place)
+    with pytest.raises(ValueError, match="the working directory .* choose a place of another name"):
+        quoted_places(["output=lists.csv"])
+
+
+@pytest.mark.parametrize("path", ["a${b}", "\\${b}\\\\${", "${oc.env:HOME}/x"])
+def test_an_object_that_a_config_names_gets_the_path_as_it_stands(path: str):
+    node = {"_target_": "towerrec.data.sources.demo.Demo", "data_dir": path}
+    assert build(node, "data").folder == Path(path) / "demo-small-0"
+    inner = {"_target_": "towerrec.data.sources.demo.Demo", "data_dir": "b", "demo": {"scale": path}}
+    with pytest.raises(ValueError, match=re.escape(repr(path))):
+        build(inner, "data")
 
 
 def test_commas_part_the_values_of_a_sweep_only():
