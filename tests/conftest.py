@@ -10,12 +10,31 @@ import pytest
 import torch
 from commands import Outcome, command
 
+# Half a minute or more each, longest first. Dealt out at the beginning they leave the short ones for the end, when one
+# worker would wait for the other.
+LONG_FILES = (
+    "test_launching", "test_configs", "test_fuzz_tables", "test_resume", "test_sharded", "test_sweeps",
+    "test_retrieval_benchmarks", "test_programs", "test_degenerate_logs", "test_fuzz_ours", "test_bad_input",
+    "test_sweeps_parallel", "test_continuing", "test_commands", "test_statistics_commands", "test_tensorboard_pages",
+    "test_determinism", "test_distributed", "test_refit", "test_windows", "test_long_run", "test_progress_commands",
+    "test_gpu_training", "test_protocols", "test_asking_commands", "test_benchmark_commands", "test_export_commands",
+)  # fmt: skip
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tests side by side have one thread each, and so have the processes they start."""
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # xdist would deal out the files by their number of tests, so that long files of one test come last.
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side the long files begin."""
+    if hasattr(config, "workerinput"):
+        place = {name: at for at, name in enumerate(LONG_FILES)}
+        items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @dataclass(frozen=True)
