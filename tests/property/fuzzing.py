@@ -89,7 +89,7 @@ def fuzz(reader: Reader, folder: Path, *, count: int, seed: int = 0) -> Tally:
     """Read `count` inputs, each in the emptied folder `folder`, and tell what became of them."""
     tally = Tally()
     begun = time.perf_counter()
-    for number in range(count):
+    for number in watched(range(count)):
         key = f"{reader.name}/{seed}/{number}"
         outcome, took = one(reader, key, folder)
         tally.inputs += 1
@@ -107,8 +107,7 @@ def fuzz(reader: Reader, folder: Path, *, count: int, seed: int = 0) -> Tally:
 
 def one(reader: Reader, key: str, folder: Path) -> tuple[str, float]:
     """What becomes of the input that belongs to a seed, and the seconds it took."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    emptied(folder)
     how = reader.write(Random(key), folder)
     before = content(folder)
     started = time.perf_counter()
@@ -147,20 +146,44 @@ def judged(error: Exception, words: tuple[str, ...]) -> str:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """End what takes too long: by a signal where Python runs, by the watchdog where a library never comes back."""
+    """End what takes too long by a signal, which comes through where Python runs; for the rest see `watched`."""
 
     def stop(*_: object) -> None:
         raise Hang
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
-    faulthandler.dump_traceback_later(6 * LIMIT_S, exit=True)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        faulthandler.cancel_dump_traceback_later()
         signal.signal(signal.SIGALRM, before)
+
+
+def watched(numbers: range) -> Iterator[int]:
+    """The numbers; a library that never comes back while one of them is worked on ends the process, and says where.
+
+    The watchdog is a thread, so it is set anew now and then and not for each of them.
+    """
+    since = -LIMIT_S
+    try:
+        for number in numbers:
+            if time.perf_counter() - since > LIMIT_S:
+                since = time.perf_counter()
+                faulthandler.dump_traceback_later(6 * LIMIT_S, exit=True)
+            yield number
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def emptied(folder: Path) -> None:
+    """Make a folder, or take out what is in it, which costs less than to make it anew."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -16,7 +16,7 @@ from kuairec_release import FILES as KUAIREC
 
 from towerrec.data.build import collected, days_before
 from towerrec.data.cleaning import clean
-from towerrec.data.id_files import read_ids, read_table
+from towerrec.data.id_files import read_ids
 from towerrec.data.labels import Column, Implicit
 from towerrec.data.prepare import prepare
 from towerrec.data.sources.interactions import Interactions
@@ -148,8 +148,7 @@ def _write_ids(rng: Random, folder: Path) -> str:
 
 def _read_ids(folder: Path, name: str) -> None:
     for like in (USERS, WORDS):
-        read_table(folder / name, column="user_id", like=like)
-        read_ids(folder / name, column="user_id", like=like)
+        read_ids(folder / name, column="user_id", like=like)  # of what `read_table` reads
 
 
 def _write_lists(rng: Random, folder: Path) -> str:

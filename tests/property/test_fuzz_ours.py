@@ -13,10 +13,10 @@ from test_fuzz_tables import SLOW as SLOW_TABLES
 from test_fuzz_tables import sound
 
 FAST = {"run directories": 150, "configs of runs": 60, "SQL conditions": 300, "positive rules": 800}
-SLOW = {"run directories": 1_500, "configs of runs": 800, "SQL conditions": 8_000, "positive rules": 7_000}
-SLOW |= {"config nodes": 1_500, "commands": 250}
+SLOW = {"run directories": 2_500, "configs of runs": 800, "SQL conditions": 8_000, "positive rules": 8_000}
+SLOW |= {"config nodes": 2_500, "commands": 250}
 FAST_MADE = {"of_checkpoint": 40, "of_catalogue": 15, "of_index": 60, "of_judgements": 20, "of_archive": 120}
-SLOW_MADE = {"of_checkpoint": 500, "of_catalogue": 250, "of_index": 500, "of_judgements": 300, "of_archive": 900}
+SLOW_MADE = {"of_checkpoint": 500, "of_catalogue": 250, "of_index": 1_000, "of_judgements": 300, "of_archive": 2_000}
 NAMED = {reader.name: reader for reader in (*READERS, RUNS, CONFIGS)}
 MAKERS = {make.__name__: make for make in MADE}
 
