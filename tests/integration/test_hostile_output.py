@@ -11,6 +11,10 @@ import polars as pl
 import pytest
 from browser import browser
 from commands import Outcome, command
+from markdown import markdown  # comes with TensorBoard, which shows texts with it
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugin_util import markdown_to_safe_html
+from tensorboard.util.tensor_util import make_ndarray
 
 ACTING = [
     '=HYPERLINK("http://127.0.0.1:9/","click")',
@@ -61,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.write_parquet(folder / "log [1].parquet")
     caption = [ACTING[n % len(ACTING)] for n in range(len(items))]
     pl.DataFrame(
-        {"item": items, ACTING[4]: caption, "topic": caption, "\x1b[2J": [n % 3 for n in range(len(items))]}
+        {"item": items, f"{ACTING[4]}\t\n": caption, "topic": caption, "\x1b[2J": [n % 3 for n in range(len(items))]}
     ).write_parquet(folder / "items #2.parquet")
     return folder
 
@@ -126,6 +130,19 @@ def test_the_projector_has_a_line_an_item(place: Path, trained: Outcome):
     lines = metadata.read_text(encoding="utf-8").split("\n")[:-1]
     assert len(lines) == 1 + 2 * len(ACTING) and len({line.count("\t") for line in lines}) == 1
     assert silent("".join(lines).replace("\u202e", ""))
+
+
+def test_pages_of_tensorboard_hold_no_tag_that_a_name_brought(place: Path, trained: Outcome):
+    events = EventAccumulator(str(next((place / "run ~1").rglob("events.out*")).parent), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = [tag for tag in events.Tags()["tensors"] if tag.startswith("run/")]
+    assert {"run/config", "run/data", "run/test"} <= set(tags)
+    for tag in tags:
+        (text,) = make_ndarray(events.Tensors(tag)[0].tensor_proto)
+        page = Page(markdown_to_safe_html(text))
+        assert not page.tags - {"p", "pre", "code"} and page.doing == [] and silent(text.decode())
+        html = markdown(text.decode(), extensions=["tables", "fenced_code"])  # without what TensorBoard takes out
+        assert not Page(html).tags - {"p", "pre", "code"}
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from towerrec.files import whole_file
+from towerrec.wording import one_line
 
 _CONFIG = "projector_config.pbtxt"
 _VECTORS, _METADATA = "items_vectors.tsv", "items_metadata.tsv"
@@ -57,4 +58,4 @@ def _tsv(about: pl.DataFrame) -> str:
         pl.all().cast(pl.String).str.replace_all(r"[\s\p{Zl}\p{Zp}\p{Cc}]+", " ").str.strip_chars().fill_null("–")
     )
     lines = texts.select(pl.concat_str(pl.all(), separator="\t").alias("line"))["line"]
-    return "\n".join(["\t".join(about.columns), *lines]) + "\n"
+    return "\n".join(["\t".join(map(one_line, about.columns)), *lines]) + "\n"
