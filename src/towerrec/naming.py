@@ -30,13 +30,6 @@ class Categories:
     of: pl.Series
 
 
-def item_lines(tables: EncodedTables) -> pl.Series:
-    """One line per item: its id and all texts known of it, [I]."""
-    parts = [_line(column) for column in _text_columns(tables)]
-    text = pl.concat_str([pl.col(ITEM_ID).cast(pl.String), *parts], separator=" · ", ignore_nulls=True)
-    return tables.display.select(text.alias("text"))["text"]
-
-
 def item_titles(tables: EncodedTables) -> pl.Series:
     """The text that tells items apart best (a caption, say), null where an item has none, [I].
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import torch
 
-from towerrec.naming import is_category, item_categories, item_lines, item_titles
+from towerrec.naming import is_category, item_categories, item_titles
 
 
 @dataclass
@@ -37,14 +37,10 @@ def tables(**columns: list[str | None]) -> Fake:
     return Fake(pl.DataFrame({"item_id": list(range(len(next(iter(columns.values())))))} | columns))
 
 
-def test_a_line_has_the_id_and_every_text_on_one_line():
-    found = item_lines(tables(caption=["a\n b", None, "  "], kind=["x", "y", None]))
-    assert found.to_list() == ["0 · a b · x", "1 · y", "2"]
-
-
 def test_the_title_is_the_text_that_tells_items_apart_and_nobody_is_named_by_a_category():
     both = tables(kind=["x", "x", "y", "y"], caption=["one", "two", None, "four"])
     assert item_titles(both).to_list() == ["one", "two", None, "four"]
+    assert item_titles(tables(caption=["a\n b", None, "  "])).to_list() == ["a b", None, None]  # on one line
     assert item_titles(tables(kind=["x"] * 5 + ["y"] * 5)).to_list() == [None] * 10
     assert item_titles(Fake(pl.DataFrame({"item_id": [1, 2]}))).to_list() == [None, None]
 

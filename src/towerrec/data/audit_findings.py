@@ -13,8 +13,6 @@ from towerrec.data.report import moment_text
 from towerrec.data.store import InteractionStore
 from towerrec.schema import NO_TIMESTAMP
 
-OUTCOMES = ("passed", "stated", "failed", "nothing to check")
-
 
 @dataclass(frozen=True)
 class Finding:

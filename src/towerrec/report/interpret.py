@@ -51,9 +51,9 @@ def interpret(
     chance = [s for s in others if s.name == "random"]
     if rivals:
         best = max(rivals, key=lambda s: s.summary[metric]["mean"])
-        sentences.append(_beside(judged, best, metric, against(best)))
+        sentences.append(_beside(best, metric, against(best)))
     elif chance:
-        sentences.append(_beside(judged, chance[0], metric, against(chance[0])))
+        sentences.append(_beside(chance[0], metric, against(chance[0])))
     if rivals and chance:
         sentences.append(_beside_chance(judged, chance[0], metric, against(chance[0])))
     sentences += [_taste(judged, bound, metric, against(bound)) for bound in others if bound.bound]
@@ -78,7 +78,7 @@ def _own_figure(judged: Judged, metric: str) -> str:
     )
 
 
-def _beside(judged: Judged, other: Judged, metric: str, gap: Difference) -> str:
+def _beside(other: Judged, metric: str, gap: Difference) -> str:
     base = other.summary[metric]["mean"]
     share = f" ({gap.mean / base:+.1%})" if base > 0 else ""
     verdict = "better" if gap.mean > 0 else "worse"

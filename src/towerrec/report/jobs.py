@@ -16,8 +16,6 @@ FAILED_FILE = "failed.txt"
 PRUNED_FILE = "pruned.txt"
 """Why a job did not finish, in words; the first line is the reason."""
 
-OVERRIDES = Path(".hydra") / "overrides.yaml"
-
 
 @dataclass(frozen=True)
 class Job:

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
 from towerrec.metrics.functional import coverage_at_k, hits_of, ranking_metrics
@@ -166,13 +165,6 @@ def weighted(per_user: pl.DataFrame, name: str, weight: str, *, num_resamples: i
     low, high = ends_of((means_R2[:, 0] / means_R2[:, 1])[:, None])[:, 0]
     mean = parts_U2[:, 0].sum() / parts_U2[:, 1].sum()
     return {"mean": float(mean), "low": float(low), "high": float(high), "users": table.height}
-
-
-def num_candidates_of(allowed: Tensor | UserItems | None, num_items: int) -> int:
-    """Items that at least one user may be given: the base of coverage."""
-    if allowed is None:
-        return num_items
-    return torch.unique(allowed.items).numel() if isinstance(allowed, UserItems) else int(allowed.sum())
 
 
 def _check_cuts(ks: Sequence[int], length: int, num_items: int) -> None:

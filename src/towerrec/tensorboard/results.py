@@ -82,7 +82,7 @@ def write(
         for name, figure in (judged["test"].metrics if "test" in judged else {}).items():
             board.experiment.add_scalar(f"test/{name}", figure["mean"], step)
         _add_charts(board, run, step)
-        _add_projector(board, run, prepared, facts)
+        _add_projector(board, run, prepared)
         board.finalize("success")
         metrics = {on: found.metrics for on, found in judged.items()}
         board.end_row(hparams.figures(metrics, facts), step)
@@ -101,7 +101,7 @@ def _add_charts(board: TensorBoard, run: RunDirectory, step: int) -> None:
         board.add_png(f"report/{chart.title}", chart.png, step)
 
 
-def _add_projector(board: TensorBoard, run: RunDirectory, prepared: Prepared, facts: Mapping[str, Any]) -> None:
+def _add_projector(board: TensorBoard, run: RunDirectory, prepared: Prepared) -> None:
     # On the host: tables that were shared out may fit on no device.
     trained = judging.load(run, checkpoint="best", device=torch.device("cpu"))
     vectors_IV = trained.scores.directions()
