@@ -55,7 +55,7 @@ class Agreement:
         """The largest of each number over all processes."""
         most = torch.tensor(mine, dtype=torch.float32, device=trainer.strategy.root_device)
         torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
-        return most.tolist()  # type: ignore[no-any-return]
+        return most.tolist()
 
 
 def stop(trainer: L.Trainer, signal: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback
@@ -31,14 +32,21 @@ class CurvesFile(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._validated = False
+        self._epoch, self._validated = -1, False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "validated": self._validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._epoch, self._validated = state_dict["epoch"], state_dict["validated"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.global_step == 0:
             self.path.unlink(missing_ok=True)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._validated = False
+        if self._epoch != trainer.current_epoch:  # else a resumed run goes on within it, perhaps after a validation
+            self._epoch, self._validated = trainer.current_epoch, False
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._validated = not trainer.sanity_checking

@@ -109,7 +109,7 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
     nothing, and under SLURM write a checkpoint of their own on SIGUSR1, which the next start would take; and its
     processes ask each other before every batch whether the first has heard SIGTERM. Ours: `stopping`, `agreeing`.
     """
-    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     try:
         yield

@@ -63,6 +63,7 @@ def heard() -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
+        _ears.asked, _ears.deaf_until = 0, 0.0
 
 
 def asked() -> int:

@@ -21,6 +21,7 @@ from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, GridSampler, RandomSampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study as Known
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -150,7 +151,7 @@ class Study:
         said = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
         return f"best {self.monitor} {best.value:.4f}: {said} (job {best.user_attrs['job']})"
 
-    def _opened(self, journal: Path) -> optuna.Study:
+    def _opened(self, journal: Path) -> Known:
         return optuna.create_study(
             storage=_storage(journal),
             study_name=NAME,

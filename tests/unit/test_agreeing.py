@@ -24,10 +24,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     with stopping.heard():
         yield now
-    stopping.listen(at_batches=False)
-    stopping._ears.asked = 0
-    for number in stopping.SIGNALS:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 class Peers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -47,6 +48,23 @@ def test_a_resumed_training_goes_on_with_the_file_and_an_uninterrupted_one_leave
     half = tmp_path / "half" / "curves.json"
     trained(half, epochs=2)
     assert trained(half, epochs=3, ckpt_path=str(half.with_name("last.ckpt"))) == whole
+
+
+def test_a_run_that_goes_on_within_an_epoch_knows_that_the_epoch_was_validated(tmp_path: Path):
+    def ended(curves: CurvesFile, epoch: int) -> list[float | None]:
+        trainer: Any = SimpleNamespace(
+            current_epoch=epoch, is_global_zero=True, callback_metrics={"train/loss": 2.0, "val/rmse": 1.0}
+        )
+        curves.on_train_epoch_start(trainer, module_of(PLANTED))
+        curves.on_train_epoch_end(trainer, module_of(PLANTED))
+        return read_curves(curves.path).get("val/rmse", [])
+
+    stopped, again = CurvesFile(tmp_path / "curves.json"), CurvesFile(tmp_path / "curves.json")
+    now: Any = SimpleNamespace(current_epoch=0, sanity_checking=False)
+    stopped.on_train_epoch_start(now, module_of(PLANTED))
+    stopped.on_validation_end(now, module_of(PLANTED))
+    again.load_state_dict(stopped.state_dict())
+    assert ended(again, 0) == [1.0] and ended(again, 1) == [1.0, None]
 
 
 def test_a_new_training_in_the_same_place_forgets_the_old_one(tmp_path: Path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from planted import Planted, module_of, train_loader
 from same_run import scalars, unequal
 from test_block_loader import made_store
 
+from towerrec import stopping
 from towerrec.csv_log import CsvLog
 from towerrec.data.block_loader import BlockLoader
 from towerrec.data.loader import BatchLoader
 from towerrec.data.rows import Rows
 from towerrec.data.user_batches import UserBatchLoader
 from towerrec.last_checkpoint import LAST, NEXT, PREVIOUS, RESUME_KEY, LastCheckpoint, newest, where
+from towerrec.lightning_trainer import interruptible
 from towerrec.module import CHECKPOINT_KEY
 from towerrec.nn.negatives import CrossBatch, Mixed, Uniform
 from towerrec.tensorboard.logger import TensorBoard
@@ -175,3 +179,32 @@ def test_it_is_written_within_an_epoch_as_often_as_was_asked_for(
     trainer.fit(module, train_loader(planted, module, batch_size=64))
     within = [(batch, False) for batch in batches]
     assert written == [*within, (0, False), *within, (0, True)]
+
+
+def test_a_signal_under_slurm_is_ours_alone_and_writes_no_checkpoint_of_lightnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in {"NTASKS": "1", "JOB_NAME": "night", "JOB_ID": "17", "PROCID": "0", "LOCALID": "0"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+    class Warned(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    planted = Planted.make()
+    module = module_of(planted)
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        default_root_dir=str(tmp_path),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[LastCheckpoint(dirpath=str(tmp_path)), Warned()],
+    )
+    with stopping.heard():
+        with pytest.raises(KeyboardInterrupt), interruptible(trainer):
+            trainer.fit(module, train_loader(planted, module, batch_size=64))
+        assert stopping.exit_code() == 128 + signal.SIGUSR1
+    assert [path.name for path in tmp_path.iterdir()] == [LAST] and trainer.global_step == 1
