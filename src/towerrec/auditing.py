@@ -120,7 +120,7 @@ def seen_by_run(catalogue: Catalogue, prepared: Prepared, rows_of: tuple[Tensor,
     user_U, item_I = rows_of
     store, until = prepared.store, None
     if isinstance(store, ContinuedStore):
-        store, until = store.alone, catalogue.as_of_ms
+        store, until = store.alone, _knows_until(catalogue)
         if until is None:
             return stated(SEEN, f"without times nothing tells which {on} rows the run was trained on already")
     rows, found, first = store.rows(on), 0, ""
@@ -143,6 +143,13 @@ def seen_by_run(catalogue: Catalogue, prepared: Prepared, rows_of: tuple[Tensor,
         text = f"{found:,} of {len(rows):,} {on} rows are of pairs that the run was trained on; {first}"
         return failed(SEEN, found, text, "judge the run with the split of its training, or on rows later than it")
     return passed(SEEN, f"none of the {len(rows):,} {on} rows was among those the run was trained on")
+
+
+def _knows_until(catalogue: Catalogue) -> int | None:
+    """The last moment that a run has learnt from, after a refit later than `as_of_ms`; None where it knew none."""
+    if catalogue.as_of_ms is None:
+        return None
+    return max([catalogue.as_of_ms, *catalogue.history.moments[-1:].tolist()])
 
 
 def _liked(catalogue: Catalogue) -> UserItems:

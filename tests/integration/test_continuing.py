@@ -15,6 +15,7 @@ from commands import Outcome, command
 from resume_faults import Fault
 from same_run import differences
 
+from towerrec.config_continue import arguments
 from towerrec.data.catalogue import load_catalogue
 from towerrec.report.paired import paired_difference
 from towerrec.schema import FIRST
@@ -233,6 +234,13 @@ def test_old_ids_keep_their_rows_bit_by_bit_before_the_first_step(days: Days, fi
 def test_what_cannot_go_on_is_refused_in_words(days: Days, first: Path, words: list[str], said: str):
     outcome = days.train(f"continue_from={first}", *words)
     assert outcome.code == 1 and said in outcome.message, outcome.err
+
+
+def test_the_log_is_of_the_source_that_the_run_had_unless_another_is_named(first: Path):
+    words = ["train.py", f'continue_from="{first}"', "data.interactions=new.csv"]
+    assert arguments(words) == [*words, "data=interactions"]
+    for other in ([*words, "data=demo"], [*words, "experiment=best_warm"], words[:1], ["continue_from=nowhere"]):
+        assert arguments(other) == other
 
 
 def test_the_run_that_training_goes_on_from_is_not_overwritten(days: Days, first: Path):

@@ -59,6 +59,10 @@ NEW = [
 ]
 
 
+# With a validation row that is a positive.
+RATED = [(*row[:3], 3.0, row[4]) for row in OLD]
+
+
 class Days:
     """A source over rows and over the users and items that its side tables describe."""
 
@@ -256,7 +260,7 @@ def test_what_was_inferred_stays_what_it_was(tmp_path):
 def test_ids_of_another_type_and_other_labels_are_refused(tmp_path, old):
     past = past_of(old)
     names = replace(past, tables=replace(past.tables, user_ids=pl.Series("user_id", ["a", "b", "c"])))
-    with pytest.raises(ValueError, match=r"'user_id' holds Int64 here and String where the run was trained"):
+    with pytest.raises(ValueError, match=r"'user_id' holds Int64 here and String where the run was.*text_ids=true"):
         prepared(tmp_path / "new", NEW, past=names)
     for other in (Liked(min_watch_ratio=1.0), Column(column="watch_ratio")):
         with pytest.raises(ValueError, match=r"trained on label=liked.*leave label out"):
@@ -332,6 +336,10 @@ def test_judged_rows_that_the_run_was_trained_on_are_found_in_a_log_without_its_
     assert found(watched_again, held).outcome == "passed", "later than all it has learnt from"
     leak = found([*watched_again, (3, 12, 3, 2.5, 3)], held)
     assert (leak.outcome, leak.rows) == ("failed", 1) and "user 3, item 12 at 1970-01-04" in leak.text
+    # A refit has learnt the validation rows too.
+    taught = [*NEW, (3, 10, 4, 3.0, 3)]
+    assert found(taught, held).outcome == "passed"
+    assert found(taught, catalogue_of(prepared(tmp_path / "rated", RATED)[0].joined())).outcome == "failed"
     without_times = replace(held, meta=held.meta | {"as_of_ms": None})
     assert found(watched_again, without_times).outcome == "stated"
 

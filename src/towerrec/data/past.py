@@ -212,8 +212,9 @@ class Past:
 
 def _joined(old: pl.Series, new: pl.Series) -> pl.Series:
     if old.dtype.is_integer() != new.dtype.is_integer():
+        text = "" if old.dtype.is_integer() else ", or have those of CSV files read as text (data.text_ids=true)"
         raise ValueError(
             f"continue_from: column {new.name!r} holds {new.dtype} here and {old.dtype} where the run was trained, so "
-            "no id of one would be found in the other: write the ids as they were"
+            f"no id of one would be found in the other: write the ids as they were{text}"
         )
     return pl.concat([old, new.cast(old.dtype)]).unique().sort().alias(new.name)
