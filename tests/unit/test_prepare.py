@@ -110,6 +110,21 @@ def test_a_new_version_of_the_format_does_not_read_old_caches(tmp_path, monkeypa
     assert not run(tmp_path, source=source).from_cache
 
 
+def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_kept(tmp_path):
+    class Growing(Memory):
+        def read(self) -> Tables:
+            tables = super().read()
+            if self.reads == 1:
+                self.path.write_text("rows and more rows")
+            return tables
+
+    source = Growing(tmp_path, log=log())
+    with pytest.raises(ValueError, match=r"log.bin: changed while the log was prepared"):
+        run(tmp_path, source=source)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+    assert not run(tmp_path, source=source).from_cache
+
+
 def test_a_cut_column_is_built_again_and_not_read(tmp_path):
     first = run(tmp_path)
     labels = first.store.rows("train").label.clone()

@@ -105,7 +105,7 @@ def prepare(
             did is known beside the rows where the log does not hold the old days itself.
 
     Raises:
-        ValueError: Bad input or settings; the message says what to do.
+        ValueError: Bad input or settings, or files that changed while they were read; the message says what to do.
         OSError: The cache cannot be written; nothing is left behind.
     """
     start = time.perf_counter()
@@ -116,11 +116,12 @@ def prepare(
             "continue_from: this log is prepared in chunks (data.streaming), and a run goes on with a log in memory: "
             "give the new days alone, set data.streaming=false, or train anew"
         )
+    files = stamps(source, choice)
     key = cache_key(
         source=source, cleaning=rules, split=split, label=label, features=features, choice=choice, past=past
     )
     work = partial(_build, key=key, source=source, cleaning=rules, split=split, label=label, choice=choice, past=past)
-    directory, from_cache = cached(Path(cache_dir), key, partial(_fill, work))
+    directory, from_cache = cached(Path(cache_dir), key, partial(_fill, work, lambda: stamps(source, choice) == files))
     tables, store = load_tables(directory), InteractionStore.open(directory / "store")
     if past is not None and not tables.meta["continued"]["holds_old_days"]:
         known = past.known_in(tables.user_ids, tables.item_ids, before_ms=first_moment(store))
@@ -146,11 +147,10 @@ def cache_key(
     past: Past | None = None,
 ) -> str:
     """Fingerprint of the input files (path, size, time of change), of every setting, and of what it grew from."""
-    files = [*source.files(), *(Path(path) for path in choice.files())]
     return fingerprint(
         {
             "version": CACHE_VERSION,
-            "files": [_stamp(path) for path in files],
+            "files": stamps(source, choice),
             "source": [type(source).__qualname__, source.name, source.settings()],
             "cleaning": cleaning.settings(),
             "split": [type(split).__qualname__, split.settings(), split.candidates],
@@ -159,6 +159,11 @@ def cache_key(
             **({} if past is None else {"past": past.key}),
         }
     )
+
+
+def stamps(source: Source, choice: FeatureChoice) -> list[list[Any]]:
+    """What changes with the content of the input files: path, size and time of change of each."""
+    return [_stamp(path) for path in (*source.files(), *(Path(path) for path in choice.files()))]
 
 
 def _stamp(path: Path) -> list[Any]:
@@ -200,8 +205,13 @@ def _shown(files: Sequence[Path]) -> str:
     return ", ".join(map(str, files[:8])) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
 
 
-def _fill(work: partial[tuple[EncodedTables, dict[str, Any]]], directory: Path) -> None:
+def _fill(work: partial[tuple[EncodedTables, dict[str, Any]]], unchanged: Callable[[], bool], directory: Path) -> None:
     with progress.bar("preparing", len(STAGES)):
         tables, report = work(directory / "store")
+    if not unchanged():
+        raise ValueError(
+            f"{_shown(work.keywords['source'].files())}: changed while the log was prepared, so what was read may be "
+            "of two versions: wait until it is written, and start again"
+        )
     save_tables(tables, directory)
     (directory / "report.json").write_text(json.dumps(report, ensure_ascii=False, indent=1), encoding="utf-8")
