@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import resvg_py
 import torch
 from commands import Outcome, command
+
+from towerrec.tensorboard.pictures import Chart
 
 # Half a minute or more each, longest first. Dealt out at the beginning they leave the short ones for the end, when one
 # worker would wait for the other.
@@ -19,6 +22,9 @@ LONG_FILES = (
     "test_determinism", "test_distributed", "test_refit", "test_windows", "test_long_run", "test_progress_commands",
     "test_gpu_training", "test_protocols", "test_asking_commands", "test_benchmark_commands", "test_export_commands",
 )  # fmt: skip
+
+
+BLANK = bytes(resvg_py.svg_to_bytes(svg_string='<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         place = {name: at for at, name in enumerate(LONG_FILES)}
         items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.fixture(autouse=True)
+def blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw the report's two dozen charts for TensorBoard takes a quarter of a tiny run: left to tests of TensorBoard
+    and to what is trained for several tests."""
+    if "tensorboard" not in request.node.path.stem:
+        monkeypatch.setattr(Chart, "png", BLANK)
 
 
 @dataclass(frozen=True)
