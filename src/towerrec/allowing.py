@@ -17,6 +17,9 @@ from towerrec.data.ids import rows_of
 from towerrec.ragged import UserItems
 from towerrec.schema import ITEM_ID, USER_ID
 
+# In Python and on the command line it has two names.
+_ALLOW = "allow (candidates=)"
+
 
 @dataclass(frozen=True)
 class Allowed:
@@ -48,7 +51,13 @@ class Listed:
 
 
 def allowed(
-    catalogue: Catalogue, known_users: pl.Series, *, allow: Given | None, deny: Given | None, exclude_seen: bool
+    catalogue: Catalogue,
+    known_users: pl.Series,
+    *,
+    allow: Given | None,
+    deny: Given | None,
+    exclude_seen: bool,
+    asking: Tensor | None = None,
 ) -> Allowed:
     """What allow, deny and seen items leave; deny wins over allow.
 
@@ -59,15 +68,16 @@ def allowed(
             is given nothing. None: every item of the log, and those that were added.
         deny: Items that may not be listed, for everybody or with a column `user_id` for single users.
         exclude_seen: Leave out what a user has seen.
+        asking: Rows of the users who ask, each once, if not all do: of the others nothing need be known.
 
     Raises:
         ValueError: If a file is bad, an id is unknown, or `allow` admits nothing.
     """
     candidates, only = catalogue.in_log, None
     if allow is not None:
-        listed = _listed(allow, catalogue, known_users, name="allow")
+        listed = _listed(allow, catalogue, known_users, name=_ALLOW)
         if len(listed.item_idx_P) == 0 and listed.user_idx_P is None:
-            raise ValueError("allow is empty, so nothing may be listed: leave it out to allow every item")
+            raise ValueError(f"{_ALLOW} is empty, so nothing may be listed: leave it out to allow every item")
         candidates = torch.zeros(len(catalogue.item_ids), dtype=torch.bool)
         candidates[listed.item_idx_P] = True
         only = None if listed.user_idx_P is None else listed.of(catalogue)
@@ -80,7 +90,7 @@ def allowed(
         elif never is None:
             never = listed.of(catalogue)
         else:
-            never = never.with_pairs(listed.user_idx_P, listed.item_idx_P)
+            never = (never if asking is None else never.only(asking)).with_pairs(listed.user_idx_P, listed.item_idx_P)
     return Allowed(candidates, only, never)
 
 
@@ -90,17 +100,21 @@ def for_nobody(given: Given | None, catalogue: Catalogue, *, name: str) -> None:
     Raises:
         ValueError: If there is a column `user_id`.
     """
-    if given is not None and USER_ID in given_table(given, column=ITEM_ID, like=catalogue.item_ids, name=name)[0]:
-        raise ValueError(f"{name}: items are alike for everybody, so the column {USER_ID!r} must be left out here")
+    if given is None:
+        return
+    table, _ = given_table(given, column=ITEM_ID, like=catalogue.item_ids, name=name, log=catalogue.columns)
+    if (found := catalogue.columns.found(USER_ID, table.columns)) is not None:
+        raise ValueError(f"{name}: items are alike for everybody, so the column {found!r} must be left out here")
 
 
 def _listed(given: Given, catalogue: Catalogue, known_users: pl.Series, *, name: str) -> Listed:
-    frame, where = given_table(given, column=ITEM_ID, like=catalogue.item_ids, name=name)
+    columns = catalogue.columns
+    frame, where = given_table(given, column=ITEM_ID, like=catalogue.item_ids, name=name, log=columns)
     known_or_refused(frame[ITEM_ID], catalogue.item_ids, where, remedy="add them as new items")
     item_idx = rows_of(catalogue.item_ids, frame[ITEM_ID])
-    if USER_ID not in frame.columns:
+    if columns.found(USER_ID, frame.columns) is None:
         return Listed(torch.from_numpy(item_idx), None)
-    frame = with_typed_ids(frame, column=USER_ID, like=catalogue.user_ids, where=where)
+    frame = with_typed_ids(frame, column=USER_ID, like=catalogue.user_ids, where=where, log=columns)
     known_or_refused(frame[USER_ID], known_users, where, remedy="ask for them as new users")
     user_idx = rows_of(catalogue.user_ids, frame[USER_ID])
     asks = user_idx >= 0

@@ -83,9 +83,11 @@ def request(
         user_idx_B, num_new = torch.arange(len(catalogue.user_ids)), 0
         at_ms_U = None if at_ms is None else torch.full((len(user_idx_B),), at_ms)
     else:
-        frame = _each_once(frame, where)
+        rows, frame = frame, _each_once(frame, where)
         row_B = rows_of(catalogue.user_ids, frame[USER_ID])
         frame, new = frame.filter(row_B >= 0), frame.filter(row_B < 0)
+        if rows.height > len(row_B):
+            _tell_of_two(rows.join(new, on=USER_ID, how="semi"), catalogue.encoders.missing_columns("user", []), where)
         user_idx_B, num_new = torch.from_numpy(row_B[row_B >= 0]), new.height
         at_ms_B = _moments(pl.concat([frame, new]), at_ms, catalogue.timezone, where)
         asking = catalogue
@@ -97,7 +99,8 @@ def request(
             at_ms_U = torch.full((len(asking.user_ids),), NO_TIMESTAMP)
             at_ms_U[user_idx_B] = at_ms_B
     known = catalogue.user_ids if num_new == 0 else pl.concat([catalogue.user_ids, asking.user_ids])
-    rules = allowed(asking, known, allow=allow, deny=deny, exclude_seen=exclude_seen)
+    some = user_idx_B if len(user_idx_B) < len(asking.user_ids) else None
+    rules = allowed(asking, known, allow=allow, deny=deny, exclude_seen=exclude_seen, asking=some)
     return Request(asking, user_idx_B, at_ms_U, rules, num_new)
 
 
@@ -120,7 +123,7 @@ def moment(at: datetime | str | None, timezone: str) -> int | None:
 def _who(catalogue: Catalogue, users: Given | None, since: Since | None) -> tuple[pl.DataFrame | None, str]:
     """The table of those who ask, and how messages call it; None: the users of the log."""
     if users is not None:
-        frame, where = given_table(users, column=USER_ID, like=catalogue.user_ids, name="users")
+        frame, where = given_table(users, column=USER_ID, like=catalogue.user_ids, name="users", log=catalogue.columns)
         if frame.height == 0:
             raise ValueError(f"{where} holds no users: leave it out to ask for all users of the log")
         return frame, where
@@ -143,6 +146,17 @@ def _each_once(frame: pl.DataFrame, where: str) -> pl.DataFrame:
                 f"{twice.unique().sort().head(3).to_list()}): ask once for each moment"
             )
     return frame.unique(USER_ID, keep="first", maintain_order=True)
+
+
+def _tell_of_two(new: pl.DataFrame, read: list[str], where: str) -> None:
+    """One line where rows of one new user differ in what the model reads of him."""
+    rows = new.select(USER_ID, *(name for name in read if name in new.columns)).unique(maintain_order=True)
+    twice = rows.filter(pl.col(USER_ID).is_duplicated())[USER_ID].unique(maintain_order=True)
+    if len(twice):
+        log.warning(
+            f"{where}: {len(twice):,} new users have rows with different features (such as "
+            f"{twice.head(3).to_list()}): the first row of each counts"
+        )
 
 
 def _moments(frame: pl.DataFrame, at_ms: int | None, timezone: str, where: str) -> Tensor | None:

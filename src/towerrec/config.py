@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from towerrec.config_asked import check_asked
+from towerrec.config_asked import FORMATS, check_asked
 from towerrec.config_build import build as build  # here for those who read configs, too
 from towerrec.config_continue import check_continue, inherit
 from towerrec.config_eval import EvalConfig as EvalConfig
@@ -87,7 +87,8 @@ def recommend_config(cfg: DictConfig) -> RecommendConfig:
         raise ValueError(f"memory_mb must be above 0, got {config.memory_mb}")
     one_of("precision", config.precision, ("float32", "bfloat16"))
     one_of("progress", config.progress, KINDS)
-    one_of("format", config.format, ("parquet", "csv", "jsonl"))
+    if config.format is not None:
+        one_of("format", config.format, FORMATS)
     one_of("export_index", config.export_index, ("auto", "exact", "flat", "hnsw", "ivf_pq"))
     if config.export is None and config.export_index != "auto":
         raise ValueError(f"export_index={config.export_index} is part of an export: give export=FOLDER too")

@@ -89,7 +89,7 @@ class RecommendConfig:
         exclude_seen: Leave out what the user saw in training and validation, and in the history.
         similar: `true`, or a file or list of item ids: write the items most like these instead of lists for users.
         at: Moment of the request (`2020-09-01T20:00`) for models that read hour, weekday or the item's age.
-        format: `parquet`, `csv` or `jsonl`.
+        format: `parquet`, `csv` or `jsonl`; null goes by the ending of `output`, and is `parquet` where that has none.
         output: File to write; null writes `recommendations.<format>` (or `similar.<format>`) into the run
             directory. Processes that torchrun or srun started write a directory instead, of one part each; null:
             `recommendations`.
@@ -115,7 +115,7 @@ class RecommendConfig:
     exclude_seen: bool = True
     similar: Any = None
     at: str | None = None
-    format: str = "parquet"
+    format: str | None = None
     output: str | None = None
     batch_users: int = 1024
     memory_mb: float | None = None

@@ -27,6 +27,8 @@ from towerrec.scoring import Moment, TowerScores
 
 # Item vectors of so many bytes are kept, those of the days asked for last.
 _KEPT_BYTES = 1 << 29
+# Half-lives whose popularity is kept.
+_KEPT_PRIORS = 16
 
 
 class DatedItems:
@@ -43,6 +45,7 @@ class DatedItems:
     def __init__(self, scores: TowerScores, catalogue: Catalogue) -> None:
         self.scores, self.catalogue = scores, catalogue
         self._kept: OrderedDict[int | None, Tensor] = OrderedDict()
+        self._popular: dict[float | None, Tensor] = {}
 
     def reads_age(self) -> bool:
         """Whether the item tower reads features of the moment."""
@@ -57,8 +60,17 @@ class DatedItems:
         vectors_IV = self.undialled(at_ms)
         if dial.weight == 0:
             return vectors_IV
-        prior_I = freshness.item_prior(dial, self.catalogue, at_ms=at_ms).to(vectors_IV.device)
-        return with_column(vectors_IV, dial.weight * self._spread * prior_I)
+        return with_column(vectors_IV, dial.weight * self._spread * self._prior(at_ms, dial).to(vectors_IV.device))
+
+    def _prior(self, at_ms: int | None, dial: PriorConfig) -> Tensor:
+        """The prior of every item; popularity is the same at any moment, so it is counted once."""
+        if dial.of != "popularity":
+            return freshness.item_prior(dial, self.catalogue, at_ms=at_ms)
+        if dial.half_life_days not in self._popular:
+            if len(self._popular) >= _KEPT_PRIORS:
+                self._popular.clear()
+            self._popular[dial.half_life_days] = freshness.item_prior(dial, self.catalogue)
+        return self._popular[dial.half_life_days]
 
     def undialled(self, at_ms: int | None) -> Tensor:
         """The vectors of the model alone; those of the days asked for last are kept."""

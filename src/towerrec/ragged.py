@@ -76,17 +76,23 @@ class UserItems:
 
     def contain(self, user_idx_B: Tensor, item_idx_B: Tensor) -> Tensor:
         """Whether each item stands in the list of its user, bool [B]: a binary search in each list."""
-        found_B = torch.zeros_like(user_idx_B, dtype=torch.bool)
         if self.items.shape[0] == 0 or user_idx_B.shape[0] == 0:
-            return found_B
+            return torch.zeros_like(user_idx_B, dtype=torch.bool)
+        place_B, last = self._places(user_idx_B, item_idx_B), self.items.shape[0] - 1
+        return (place_B < self.offsets[user_idx_B + 1]) & (self.items[place_B.clamp(max=last)] == item_idx_B)
+
+    def _places(self, user_idx_B: Tensor, item_idx_B: Tensor) -> Tensor:
+        """Where in `items` each item stands in the list of its user, or would stand, int64 [B]."""
         low_B, end_B = self.offsets[user_idx_B], self.offsets[user_idx_B + 1]
         high_B, last = end_B.clone(), self.items.shape[0] - 1
+        if last < 0 or user_idx_B.shape[0] == 0:
+            return low_B
         for _ in range(int((end_B - low_B).max()).bit_length()):
             middle_B = (low_B + high_B) // 2
             smaller_B = (self.items[middle_B.clamp(max=last)] < item_idx_B) & (low_B < high_B)
             low_B = torch.where(smaller_B, middle_B + 1, low_B)
             high_B = torch.where(smaller_B, high_B, middle_B)
-        return (low_B < end_B) & (self.items[low_B.clamp(max=last)] == item_idx_B)
+        return low_B
 
     def mask_of(self, user_idx_B: Tensor) -> Tensor:
         """Dense membership, bool [B, I]."""
@@ -110,18 +116,43 @@ class UserItems:
         values = None if self.values is None else self.values[position]
         return UserItems(torch.cat([ends_B.new_zeros(1), ends_B]), items, self.num_items, values)
 
+    def only(self, user_idx_B: Tensor) -> UserItems:
+        """The lists of some users, each named once, in their places; those of all others are empty."""
+        ordered_B = user_idx_B.sort().values
+        _, items, position = self.pairs_of(ordered_B)
+        counts = torch.zeros_like(self.offsets)
+        counts[ordered_B + 1] = self.counts[ordered_B]
+        values = None if self.values is None else self.values[position]
+        return UserItems(torch.cumsum(counts, 0), items, self.num_items, values)
+
     def with_pairs(self, user_idx: Tensor, item_idx: Tensor, values: Tensor | None = None) -> UserItems:
         """The lists with further pairs, in any order; where the lists have values the pairs bring theirs, and of equal
         pairs the largest stays."""
         assert (values is None) == (self.values is None), "pairs have values where the lists do"
+        if values is None:
+            return self._with_inserted(user_idx.long(), item_idx.long())
         user = torch.repeat_interleave(torch.arange(self.num_users, device=user_idx.device), self.counts)
         return UserItems.from_pairs(
             torch.cat([user, user_idx.long()]),
             torch.cat([self.items.long(), item_idx.long()]),
             num_users=self.num_users,
             num_items=self.num_items,
-            values=None if values is None or self.values is None else torch.cat([self.values, values]),
+            values=None if self.values is None else torch.cat([self.values, values]),
         )
+
+    def _with_inserted(self, user_idx: Tensor, item_idx: Tensor) -> UserItems:
+        """The lists with further pairs put where they belong: what is there is copied and not sorted anew."""
+        further = UserItems.from_pairs(user_idx, item_idx, num_users=self.num_users, num_items=self.num_items)
+        user, item, _ = further.pairs_of(torch.arange(self.num_users, device=user_idx.device))
+        new = ~self.contain(user, item)
+        user, item = user[new], item[new]
+        place = self._places(user, item) + torch.arange(len(item), device=item.device)
+        is_old = torch.ones(len(self.items) + len(item), dtype=torch.bool, device=item.device)
+        is_old[place] = False
+        items = torch.empty(len(is_old), dtype=torch.int64, device=item.device)
+        items[is_old], items[place] = self.items.long(), item
+        more = torch.bincount(user, minlength=self.num_users).cumsum(0)
+        return UserItems(self.offsets + torch.cat([more.new_zeros(1), more]), items, self.num_items)
 
     def resized(self, *, num_users: int, num_items: int) -> UserItems:
         """The same lists in larger tables: new users have empty lists, new items stand in none."""

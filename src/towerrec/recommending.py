@@ -12,6 +12,9 @@ from towerrec.distributed import Job
 from towerrec.files import whole_directory
 from towerrec.retrieval.recommend import RANK, write_lists
 
+# No list is longer, whatever is asked for.
+_MOST = 2**62
+
 
 class Lists:
     """Tables of lists, each made when it is taken, and how many lists were shorter than asked for.
@@ -33,7 +36,7 @@ class Lists:
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for table in self._tables:
-            self._full += int((table[RANK] == self.n).sum())
+            self._full += int((table[RANK].cast(pl.Int64) == min(self.n, _MOST)).sum())
             self._begun += int((table[RANK] == 1).sum())
             yield table
 

@@ -154,6 +154,7 @@ class Retriever:
         self,
         pairs: pl.DataFrame | str | Path,
         *,
+        users: Given | None = None,
         at: datetime | str | None = None,
         history: Given | None = None,
         prior: Prior = None,
@@ -161,7 +162,9 @@ class Retriever:
         """The scores of pairs, in their order: `user_id`, `item_id`, `score`, as they stand in lists.
 
         Args:
-            pairs: `user_id` and `item_id` (users of the run or of the history), and perhaps `at`, when the user asks.
+            pairs: `user_id` and `item_id`, and perhaps `at`, when the user asks.
+            users: Rows with the feature columns of users that the run does not know, as in `recommend`; then of all
+                such users of the pairs.
             at: Moment of the pairs whose row names none.
             history: As in `recommend`.
             prior: As in `recommend`.
@@ -169,10 +172,11 @@ class Retriever:
         Raises:
             ValueError: If an id is unknown or a column is missing.
         """
-        frame, where = given_table(pairs, column=USER_ID, like=self.user_ids, name="pairs")
-        frame = with_typed_ids(frame, column=ITEM_ID, like=self.item_ids, where=where)
+        columns = self.catalogue.columns
+        frame, where = given_table(pairs, column=USER_ID, like=self.user_ids, name="pairs", log=columns)
+        frame = with_typed_ids(frame, column=ITEM_ID, like=self.item_ids, where=where, log=columns)
         known_or_refused(frame[ITEM_ID], self.item_ids, where, remedy="add them as new items")
-        asked = self.request(frame[USER_ID].unique(), history=history)
+        asked = self.request(self._of_pairs(frame, users), history=history)
         user_P = torch.from_numpy(rows_of(asked.catalogue.user_ids, frame[USER_ID]))
         item_P = torch.from_numpy(rows_of(self.item_ids, frame[ITEM_ID]))
         at_ms = moment(at, self.catalogue.timezone)
@@ -191,7 +195,7 @@ class Retriever:
         Raises:
             ValueError: If an id is known already or occurs twice, or a column is missing.
         """
-        frame, where = given_table(items, column=ITEM_ID, like=self.item_ids, name="items")
+        frame, where = self._items_of(items)
         lacking = self.catalogue.encoders.missing_columns("item", frame.columns)
         if lacking:
             raise ValueError(f"{where} lacks the feature columns {', '.join(lacking)}: add them; they may hold gaps")
@@ -298,12 +302,27 @@ class Retriever:
     def _asked_items(self, items: Given | None) -> Tensor:
         if items is None:
             return self.catalogue.in_log.nonzero()[:, 0]
-        frame, where = given_table(items, column=ITEM_ID, like=self.item_ids, name="items")
+        frame, where = self._items_of(items)
         ids = frame[ITEM_ID].unique(maintain_order=True)
         if len(ids) == 0:
             raise ValueError(f"{where} holds no items: leave it out to ask for all items of the log")
         known_or_refused(ids, self.item_ids, where, remedy="add them as new items")
         return torch.from_numpy(rows_of(self.item_ids, ids))
+
+    def _of_pairs(self, pairs: pl.DataFrame, users: Given | None) -> pl.DataFrame:
+        """The users of some pairs, each once, with the columns that stand beside them in `users`."""
+        own = pairs.select(pl.col(USER_ID).unique(maintain_order=True))
+        if users is None:
+            return own
+        columns = self.catalogue.columns
+        table, where = given_table(users, column=USER_ID, like=self.user_ids, name="users", log=columns)
+        others = own.join(table, on=USER_ID, how="anti")
+        known_or_refused(others[USER_ID], self.user_ids, f"pairs: beside {where}", remedy="give their rows there too")
+        asked = table.drop(AT, strict=False).join(own, on=USER_ID, how="semi")
+        return pl.concat([asked, others], how="diagonal")
+
+    def _items_of(self, given: Given) -> tuple[pl.DataFrame, str]:
+        return given_table(given, column=ITEM_ID, like=self.item_ids, name="items", log=self.catalogue.columns)
 
 
 def _told(lists: Lists) -> pl.DataFrame:

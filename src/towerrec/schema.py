@@ -24,6 +24,7 @@ FIRST = 2
 USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIMESTAMP_MS = "timestamp_ms"
+TIMESTAMP = "timestamp"
 LABEL = "label"
 SPLIT = "split"
 WATCH_RATIO = "watch_ratio"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from towerrec import (
     choices,
     comparing,
     continuing,
+    cost,
     distributed,
     exporting,
     judging,
@@ -66,7 +66,7 @@ def train(cfg: TrainConfig) -> float | None:
         return fitted.monitored
     fitted.facts.update(continuing.facts(origin))
     known = judging.log_of_run(data.prepared, fitted.facts, on="test")
-    save_catalogue(known, run.catalogue, profile=fitted.facts["profile"])
+    save_catalogue(known, run.catalogue, profile=fitted.facts["profile"], columns=cfg.data.get("columns"))
     facts = finish(run, begun, fitted.facts, data.prepared)
     if fitted.pruned is not None:
         results.write(fitted.loggers, run, known, {}, facts)
@@ -85,7 +85,8 @@ def train(cfg: TrainConfig) -> float | None:
 def begin(run: RunDirectory, cfg: TrainConfig) -> dict[str, Any]:
     """Facts at the start of a run; `begun.json` is there from now on."""
     facts = environment()
-    begun = {"seed": cfg.seed, **facts, "begun": time.time()}
+    cost.begin()
+    begun = {"seed": cfg.seed, **facts}
     resuming.return_to(run.root)
     if distributed.rank() == 0:
         written = resuming.begin(run.root, asdict(cfg), facts, asked=cfg.run is not None)
@@ -119,7 +120,7 @@ def recommend(cfg: RecommendConfig) -> None:
     path = Path(str(cfg.run)) / (f"{name}.{cfg.format}" if job is None else name)
     path = path if cfg.output is None else Path(cfg.output)
     write = recommending.write if job is None else partial(recommending.write_parts, job=job)
-    log.info(write(lists, path, format=cfg.format).told(lists, path))
+    log.info(write(lists, path, format=str(cfg.format)).told(lists, path))
 
 
 def asked_for(retriever: Retriever, cfg: RecommendConfig) -> tuple[str, recommending.Lists]:
@@ -128,7 +129,8 @@ def asked_for(retriever: Retriever, cfg: RecommendConfig) -> tuple[str, recommen
     how["peers"] = distributed.peers()
     rules: dict[str, Any] = {"allow": cfg.candidates, "deny": cfg.deny, "at": cfg.at}
     if cfg.similar is not None:
-        return "similar", retriever.similar_lists(None if cfg.similar is True else cfg.similar, **rules, **how)
+        items = None if cfg.similar is True else cfg.similar
+        return "similar", retriever.similar_lists(items, batch_items=cfg.batch_users, **rules, **how)
     asked = retriever.request(cfg.users, exclude_seen=cfg.exclude_seen, history=cfg.history, prior=cfg.prior, **rules)
     return "recommendations", retriever.lists(asked, prior=cfg.prior, batch_users=cfg.batch_users, **how)
 

@@ -125,6 +125,18 @@ def test_similar_items_are_alike(
     assert 7 not in set(expected["similar_item_id"])
 
 
+def test_the_name_of_the_output_decides_its_format(workplace: Workplace, demo_run: DemoRun, tmp_path: Path):
+    for name, read in (("a.csv", pl.read_csv), ("a.jsonl", pl.read_ndjson), ("a.parquet", pl.read_parquet)):
+        ask = [f"run={demo_run.directory}", "users=[12]", "n=3", f"output={tmp_path / name}"]
+        assert workplace.recommend(*ask).code == 0
+        assert read(tmp_path / name).height == 3
+        other = "csv" if name == "a.parquet" else "parquet"
+        outcome = workplace.recommend(*ask, f"format={other}")
+        assert f"but format={other}: leave out format" in outcome.message
+    outcome = workplace.recommend(*ask[:-1], f"output={tmp_path / 'a.xlsx'}")
+    assert "a.xlsx: lists are written as parquet, csv, jsonl: choose such an ending" in outcome.message
+
+
 def test_a_command_says_how_many_lists_are_short_and_where_they_are(
     workplace: Workplace, demo_run: DemoRun, tables: dict[str, pl.DataFrame], tmp_path: Path
 ):

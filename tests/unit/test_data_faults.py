@@ -75,6 +75,14 @@ def test_bare_ids_without_a_header_keep_their_zeros(tmp_path: Path):
     assert read_table(path, column="user_id", like=like)["user_id"].to_list() == ["007", "7", "08"]
 
 
+@pytest.mark.parametrize("ending", ["csv", "txt"])
+@pytest.mark.parametrize(("written", "ids"), [(["u7", "x"], ["u7", "x"]), (["7.0", "12.0"], [7, 12]), (["-7"], [-7])])
+def test_bare_ids_without_a_header_are_known_by_the_ids_of_the_log(tmp_path: Path, ending: str, written, ids):
+    path = tmp_path / f"users.{ending}"
+    path.write_text("\n".join(written))
+    assert read_table(path, column="user_id", like=pl.Series(ids))["user_id"].to_list() == ids
+
+
 def test_every_id_has_its_place_also_at_the_ends_of_64_bits():
     ids = known_ids("user_id", pl.Series("user_id", INTEGERS), None)
     assert ids.to_list() == sorted(INTEGERS)

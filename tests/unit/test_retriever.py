@@ -6,6 +6,7 @@ import datetime
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +152,19 @@ def test_users_are_asked_once_and_listed_by_id_and_equal_scores_by_item(prepared
         ({"users": [1, None]}, "1 rows have no user_id"),
         ({"users": 5}, "users must be a file, a polars DataFrame or ids"),
         ({"users": pl.DataFrame({"user": [1]})}, "users has no column 'user_id'"),
-        ({"allow": []}, "allow is empty"),
-        ({"allow": [100, 5]}, r"allow: 1 of 2 ids are in no table of the run \(such as \[5\]\).*new items"),
+        ({"allow": []}, r"allow \(candidates=\) is empty"),
+        (
+            {"allow": [100, 5]},
+            r"allow \(candidates=\): 1 of 2 ids are in no table of the run \(such as \[5\]\).*new items",
+        ),
         ({"deny": pl.DataFrame({"user_id": [999], "item_id": [100]})}, r"deny: 1 of 1 ids .*\[999\]"),
         ({"allow": "nowhere.csv"}, "nowhere.csv: there is no such file"),
         ({"at": "tomorrow"}, "at=tomorrow is not a moment"),
+        ({"users": "7"}, r"users=7 is an id and no file: give ids as a list, \[7\]"),
+        (
+            {"users": pl.DataFrame({"user_id": [1, 2], "at": ["2020-07-01", "2020-07-01T08:00+09:00"]})},
+            "write all alike",
+        ),
         ({"users": pl.DataFrame({"user_id": [1], "at": ["soon"]})}, "users: column 'at': 'soon' is not a time"),
         ({"users": pl.DataFrame({"user_id": [1, 1], "at": ["2020-07-01", "2020-07-02"]})}, "more than one moment"),
         ({"history": pl.DataFrame({"user_id": [1]})}, "history has no column 'item_id'"),
@@ -168,6 +177,60 @@ def test_users_are_asked_once_and_listed_by_id_and_equal_scores_by_item(prepared
 def test_a_request_that_cannot_be_met_says_why(prepared, how, words):
     with pytest.raises(ValueError, match=words):
         retriever(prepared).recommend(**how)
+
+
+def test_whoever_asks_for_more_than_there_is_gets_what_there_is_and_pays_for_no_more(prepared):
+    asked = retriever(prepared)
+    assert_frame_equal(asked.recommend(n=10**12), asked.recommend(n=40))
+    assert_frame_equal(asked.similar(n=10**12), asked.similar(n=39))
+
+
+def test_files_may_call_their_columns_as_the_log_does(prepared, tmp_path, caplog):
+    asked = over(catalogue_of(prepared), "history")
+    names = {"user": "kunde", "item": "film", "label": "watch_ratio", "timestamp": "wann"}
+    asked.catalogue.meta = asked.catalogue.meta | {"columns": names}
+    ours = {"kunde": "user_id", "film": "item_id", "watch_ratio": "label", "wann": "timestamp"}
+    best = asked.recommend([3], n=2)["item_id"].to_list()
+    shown = {"kunde": [3, 3, 4], "film": [*best, 107], "watch_ratio": [3, 0, 3], "wann": ["2020-07-08"] * 3}
+    rows = pl.DataFrame(shown)
+    rows.write_csv(tmp_path / "log.csv")
+    log, renamed, path = rows.select("kunde", "film"), rows.rename(ours), str(tmp_path / "log.csv")
+    for theirs, here in (
+        ({"users": log.head(1)}, {"users": [3]}),
+        ({"allow": path}, {"allow": renamed}),
+        ({"deny": log}, {"deny": renamed}),
+        ({"history": path}, {"history": renamed}),
+        ({"users": [3], "history": rows}, {"users": [3], "history": renamed}),
+    ):
+        assert_frame_equal(asked.recommend(n=5, **theirs), asked.recommend(n=5, **here))
+    liked = asked.recommend([3], n=5, history=renamed.drop("label"))
+    assert not liked.equals(asked.recommend([3], n=5, history=rows)), "a label of the log was not read"
+    assert_frame_equal(asked.score(log), asked.score(renamed))
+    assert_frame_equal(asked.similar(log.select("film"), n=3), asked.similar([*best, 107], n=3))
+    grown = asked.with_items(NEW_ITEM.rename({"item_id": "film"}))
+    assert_frame_equal(grown.recommend(n=3), asked.with_items(NEW_ITEM).recommend(n=3))
+    with pytest.raises(ValueError, match="the column 'kunde' must be left out here"):
+        asked.similar(allow=log)
+    with pytest.raises(ValueError, match="column 'watch_ratio' needs a number in every row"):
+        asked.recommend(history=rows.with_columns(watch_ratio=pl.lit("much")))
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+def test_ids_of_text_keep_their_zeros_in_every_column_of_a_file(prepared, tmp_path, zeros):
+    catalogue = catalogue_of(prepared)
+    text = ("00" if zeros else "") + pl.col("id").cast(pl.String)
+    users, items = (
+        ids.rename("id").to_frame().select(text).to_series() for ids in (catalogue.user_ids, catalogue.item_ids)
+    )
+    asked = over(replace(catalogue, user_ids=users, item_ids=items), "features")
+    pairs = asked.recommend(users[3:5], n=1).select("user_id", "item_id")
+    pairs.write_csv(tmp_path / "pairs.csv")
+    for name in ("allow", "deny", "history"):
+        got, expected = (
+            asked.recommend(users[3:5], n=5, **{name: given}) for given in (str(tmp_path / "pairs.csv"), pairs)
+        )
+        assert_frame_equal(got, expected)
+        assert not got.equals(asked.recommend(users[3:5], n=5))
 
 
 def test_an_empty_deny_list_or_history_in_memory_changes_nothing(prepared):
@@ -337,6 +400,36 @@ def test_new_users_are_served_by_features_and_the_scores_of_others_stay_as_they_
     assert 100 not in set(denied.filter(user_id=700)["item_id"]) and 100 in set(denied.filter(user_id=701)["item_id"])
     with pytest.raises(ValueError, match=r"1 of 2 ids are in no table .*\[701\].*or their history"):
         asked.recommend([700, 701], history=pl.DataFrame({"user_id": [700], "item_id": [100]}))
+
+
+def test_scores_of_new_users_are_those_of_their_lists(prepared):
+    asked = retriever(prepared)
+    new = prepared.side("user").head(2).with_columns(user_id=pl.Series([700, 701]))
+    lists = pl.concat([asked.recommend(new, n=4), asked.recommend([5], n=4)])
+    got = asked.score(lists.select("user_id", "item_id"), users=new)
+    np.testing.assert_allclose(got["score"], lists["score"], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"pairs: beside users: 1 of 2 ids .*\[701\].*give their rows there too"):
+        asked.score(lists.select("user_id", "item_id"), users=new.head(1))
+
+
+def test_two_rows_of_one_new_user_that_differ_are_told_and_the_first_counts(prepared, caplog):
+    asked = retriever(prepared)
+    new = prepared.side("user").head(2).with_columns(user_id=pl.lit(700))
+    assert_frame_equal(asked.recommend(new, n=4), asked.recommend(new.head(1), n=4))
+    assert (
+        "users: 1 new users have rows with different features (such as [700]): the first row of each counts"
+        in caplog.text
+    )
+    caplog.clear()
+    asked.recommend(pl.concat([new.head(1), new.head(1)]), n=4)
+    assert "different features" not in caplog.text
+
+
+def test_a_prior_that_was_asked_for_before_is_the_same_again(prepared):
+    asked = retriever(prepared)
+    for half_life in (0.5, None, 0.5, 3.0):
+        prior = {"weight": 3.0, "half_life_days": half_life}
+        assert_frame_equal(asked.recommend(n=5, prior=prior), retriever(prepared).recommend(n=5, prior=prior))
 
 
 def test_new_users_of_a_model_of_ids_are_alike_and_it_says_so(prepared, caplog):

@@ -56,6 +56,23 @@ def test_the_two_step_selection_equals_a_full_stable_sort(num_items: int, n: int
     assert torch.equal(values, expected.values[:, :n])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_lists_with_further_pairs_and_those_of_some_users_equal_sets(seed: int):
+    users, items = 1 + seed % 5, 1 + seed % 7
+    lists, further = random_lists(users, items, 3 * (seed % 6), seed), random_lists(users, items, seed % 9, seed + 100)
+    lists.items = lists.items.int() if seed % 2 else lists.items  # as it lies on disk
+    user, item, _ = further.pairs_of(torch.arange(users))
+    shuffled = torch.randperm(len(user), generator=torch.Generator().manual_seed(seed))
+    more, few = lists.with_pairs(user[shuffled], item[shuffled]), lists.only(torch.arange(users).flip(0)[::2])
+
+    def of(packed: UserItems, u: int) -> list[int]:
+        return packed.items[packed.offsets[u] : packed.offsets[u + 1]].tolist()
+
+    for u in range(users):
+        assert of(more, u) == sorted({*of(lists, u), *of(further, u)})
+        assert of(few, u) == (of(lists, u) if (users - 1 - u) % 2 == 0 else [])
+
+
 def test_negative_scores_and_scores_of_zero_are_listed_like_any_other():
     got = top_n(torch.tensor([[1.0]]), torch.tensor([[-2.0], [0.0], [-1.0]]), n=3)
     assert got.items.tolist() == [[1, 2, 0]]

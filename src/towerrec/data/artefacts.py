@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from towerrec.data.columns import LogColumns
 from towerrec.data.encoders import Encoders
 from towerrec.npy import save_array
-from towerrec.schema import FeatureSchema, FeatureTable
+from towerrec.schema import ITEM_ID, LABEL, TIMESTAMP, USER_ID, FeatureSchema, FeatureTable
 
 
 @dataclass
@@ -34,7 +35,7 @@ class EncodedTables:
         item_recent: Popularity of each item after the last training row by `recent` feature, float32 [I].
         display: One row per item: `item_id` and texts to print beside it.
         meta: Plain builtins: `data`, `label`, `split`, `positive`, `binary`, `inverse_name`, `candidates`, `as_of_ms`,
-            `timezone`, `fingerprint`.
+            `timezone`, `fingerprint`, and in a catalogue perhaps `columns`: names in the log by role.
     """
 
     schema: FeatureSchema
@@ -86,6 +87,14 @@ class EncodedTables:
     @property
     def timezone(self) -> str:
         return str(self.meta["timezone"])
+
+    @property
+    def columns(self) -> LogColumns:
+        """What the log calls its columns."""
+        ours = {"user": USER_ID, "item": ITEM_ID, "label": LABEL, "timestamp": TIMESTAMP}
+        called = {ours[role]: str(name) for role, name in (self.meta.get("columns") or {}).items() if name is not None}
+        ids = {USER_ID: self.user_ids, ITEM_ID: self.item_ids}
+        return LogColumns(called, [name for name, known in ids.items() if known.dtype == pl.String])
 
     @property
     def fingerprint(self) -> str:

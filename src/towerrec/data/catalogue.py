@@ -72,9 +72,24 @@ def item_ages(catalogue: Catalogue, at_ms: int | None) -> Tensor | None:
     return torch.from_numpy(ages(today, days)).long()
 
 
-def save_catalogue(prepared: Prepared, directory: str | Path, *, profile: str = "none") -> None:
-    """Write the catalogue of a run; the folder is complete or not there."""
-    write_catalogue(catalogue_of(prepared, profile=profile), Path(directory))
+def save_catalogue(
+    prepared: Prepared,
+    directory: str | Path,
+    *,
+    profile: str = "none",
+    columns: Mapping[str, str | None] | None = None,
+) -> None:
+    """Write the catalogue of a run; the folder is complete or not there.
+
+    Args:
+        prepared: The log.
+        directory: The folder.
+        profile: As in `catalogue_of`.
+        columns: What the log calls `user`, `item`, `label` and `timestamp`, if somebody said so (`data.columns`).
+    """
+    catalogue = catalogue_of(prepared, profile=profile)
+    meta = catalogue.meta if columns is None else {**catalogue.meta, "columns": dict(columns)}
+    write_catalogue(replace(catalogue, meta=meta), Path(directory))
 
 
 def write_catalogue(catalogue: Catalogue, directory: Path) -> None:

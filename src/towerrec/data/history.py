@@ -85,11 +85,14 @@ class UserHistory:
 
     def take(self, user_idx_B: Tensor) -> UserHistory:
         """The histories of some users, in their order."""
-        item_P, moment_P = self.rows()
         count_B = self.first[user_idx_B + 1] - self.first[user_idx_B]
         row = torch.repeat_interleave(count_B)
         place = torch.arange(len(row)) + (self.first[user_idx_B] - (torch.cumsum(count_B, 0) - count_B))[row]
-        return UserHistory.build(row, item_P[place], moment_P[place], num_users=len(user_idx_B))
+        # Of these rows alone: whoever asks for one user must not wait for all rows of the log.
+        rank = self.key[place] % (len(self.moments) + 2)
+        timed, moment = rank > 0, torch.full_like(rank, NO_TIMESTAMP)
+        moment[timed] = self.moments[rank[timed] - 1]
+        return UserHistory.build(row, self.items[place], moment, num_users=len(user_idx_B))
 
     def with_rows(self, user_idx_N: Tensor, item_idx_N: Tensor, timestamp_ms_N: Tensor) -> UserHistory:
         """The histories with further positives, int64 [N] each, in any order.

@@ -23,11 +23,9 @@ from towerrec.data.labels import LABEL_RAW
 from towerrec.data.labels_saved import label_from_dict
 from towerrec.data.sources.timestamps import SAMPLE_ROWS, timestamp_ms
 from towerrec.positive import positive_mask
-from towerrec.schema import ITEM_ID, LABEL, NO_TIMESTAMP, TIMESTAMP_MS, USER_ID, FeatureTable
+from towerrec.schema import ITEM_ID, LABEL, NO_TIMESTAMP, TIMESTAMP, TIMESTAMP_MS, USER_ID, FeatureTable
 
 log = logging.getLogger(__name__)
-
-TIMESTAMP = "timestamp"
 
 
 @dataclass(frozen=True)
@@ -48,14 +46,15 @@ def read_since(given: Given, catalogue: Catalogue, *, name: str) -> Since:
 
     A row is a positive where its label passes the run's rule. The label is the column `label`, or made of the columns
     that the run's own label reads (`watch_ratio`, for instance); without either every row is a positive. Times stand
-    in `timestamp` (numbers, dates or ISO text, as in a log). Rows of items that the run does not know are passed over,
-    in one line that names them.
+    in `timestamp` (numbers, dates or ISO text, as in a log). All four columns may be called as they are in the log.
+    Rows of items that the run does not know are passed over, in one line that names them.
 
     Raises:
         ValueError: If the file cannot be read, an id column is missing, or labels or times are none.
     """
-    frame, where = given_table(given, column=USER_ID, like=catalogue.user_ids, name=name)
-    frame = with_typed_ids(frame, column=ITEM_ID, like=catalogue.item_ids, where=where)
+    log_columns = catalogue.columns
+    frame, where = given_table(given, column=USER_ID, like=catalogue.user_ids, name=name, log=log_columns)
+    frame = with_typed_ids(frame, column=ITEM_ID, like=catalogue.item_ids, where=where, log=log_columns)
     item_idx = rows_of(catalogue.item_ids, frame[ITEM_ID])
     if (item_idx < 0).any():
         strange = frame.filter(item_idx < 0)[ITEM_ID]
@@ -69,7 +68,7 @@ def read_since(given: Given, catalogue: Catalogue, *, name: str) -> Since:
         frame[USER_ID],
         torch.from_numpy(item_idx),
         torch.tensor(_positives(frame, catalogue, where).to_numpy(), dtype=torch.bool),
-        torch.from_numpy(_moments(frame, catalogue.timezone, where).to_numpy().copy()),
+        torch.from_numpy(_moments(frame, catalogue, where).to_numpy().copy()),
     )
 
 
@@ -112,15 +111,15 @@ def of_users(catalogue: Catalogue, user_idx_B: Tensor) -> Catalogue:
 def _positives(frame: pl.DataFrame, catalogue: Catalogue, where: str) -> pl.Series:
     saved: dict[str, Any] | None = catalogue.meta.get("label_fitted")
     label = None if saved is None else label_from_dict(saved)
+    if (own := catalogue.columns.found(LABEL, frame.columns)) is not None:
+        values = frame[own]
+        if not (values.dtype.is_numeric() or values.dtype == pl.Boolean) or values.null_count():
+            raise ValueError(f"{where}: column {own!r} needs a number in every row; without it every row is a positive")
+        frame = frame.with_columns(values.alias(LABEL))
     if label is not None and LABEL_RAW in label.columns and LABEL in frame.columns:
         frame = frame.rename({LABEL: LABEL_RAW})
     if LABEL in frame.columns:
-        values = frame[LABEL]
-        if not (values.dtype.is_numeric() or values.dtype == pl.Boolean) or values.null_count():
-            raise ValueError(
-                f"{where}: column {LABEL!r} needs a number in every row; without it every row is a positive"
-            )
-        return positive_mask(values.cast(pl.Float32), catalogue.positive)
+        return positive_mask(frame[LABEL].cast(pl.Float32), catalogue.positive)
     if label is not None and label.columns and set(label.columns) <= set(frame.columns):
         try:
             return positive_mask(label.apply(frame), catalogue.positive)
@@ -129,10 +128,11 @@ def _positives(frame: pl.DataFrame, catalogue: Catalogue, where: str) -> pl.Seri
     return pl.Series([True], dtype=pl.Boolean).new_from_index(0, frame.height)
 
 
-def _moments(frame: pl.DataFrame, timezone: str, where: str) -> pl.Series:
+def _moments(frame: pl.DataFrame, catalogue: Catalogue, where: str) -> pl.Series:
     """Milliseconds since 1970, `NO_TIMESTAMP` where not known."""
-    name = TIMESTAMP_MS if TIMESTAMP_MS in frame.columns else TIMESTAMP
-    return moments_of(frame, name, timezone=timezone, where=where)
+    own = catalogue.columns.found(TIMESTAMP, frame.columns) or TIMESTAMP
+    name = TIMESTAMP_MS if TIMESTAMP_MS in frame.columns else own
+    return moments_of(frame, name, timezone=catalogue.timezone, where=where)
 
 
 def moments_of(frame: pl.DataFrame, name: str, *, timezone: str, where: str) -> pl.Series:

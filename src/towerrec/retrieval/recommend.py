@@ -75,6 +75,7 @@ def recommend(
     """
     if n < 1:
         raise ValueError(f"n, the length of a list, must be at least 1, got {n}")
+    n = min(n, max(1, len(item_ids)))  # whoever asks for a million of a thousand items must not pay for a million
     asked = torch.from_numpy(user_ids.gather(user_idx_U.cpu().numpy()).arg_sort().to_numpy().copy()).long()
     for user_idx_B in user_idx_U[asked.to(user_idx_U.device)].split(batch_users):
         lists = index.search(

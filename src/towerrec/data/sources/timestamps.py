@@ -8,6 +8,8 @@ from towerrec.schema import EARLIEST_MS, LATEST_MS, TIMESTAMP_MS
 
 UNITS_PER_MS: dict[str, float] = {"s": 0.001, "ms": 1, "us": 1_000, "ns": 1_000_000}
 SAMPLE_ROWS = 1000
+# The end of a time with an offset from UTC.
+_OFFSET = r":\d\d(\.\d+)? ?([Zz]|[+-]\d\d(:?\d\d)?)$"
 
 
 def timestamp_ms(sample: pl.Series, *, timezone: str, unit: str | None, where: str) -> pl.Expr:
@@ -56,6 +58,12 @@ def _from_text(sample: pl.Series, column: pl.Expr, timezone: str, where: str) ->
         except pl.exceptions.PolarsError:
             continue
         return parsed.dt.epoch("ms").alias(TIMESTAMP_MS) if zoned else _local(parsed, timezone)
+    zoned = sample.filter(sample.str.contains(_OFFSET))
+    if 0 < len(zoned) < len(sample):
+        plain = sample.filter(~sample.str.contains(_OFFSET))
+        raise ValueError(
+            f"{where}: {zoned[0]!r} names its offset from UTC and {plain[0]!r} does not, or is no time: write all alike"
+        )
     raise ValueError(
         f"{where}: {sample[0]!r} is not a time that is understood: write numbers (seconds or milliseconds since 1970) "
         "or ISO text such as 2020-08-30 20:15:00"
