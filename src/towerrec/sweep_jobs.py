@@ -67,7 +67,7 @@ def plan(sweep: Path, wanted: Sequence[Words]) -> list[Job]:
         sweep: Directory of the sweep, which need not exist.
         wanted: Overrides of every job; their order within a job does not matter.
     """
-    numbers = [int(path.name) for path in sweep.glob("*") if path.name.isdigit() and state(path) != "new"]
+    numbers = [int(path.name) for path in sweep.glob("*") if path.name.isdecimal() and state(path) != "new"]
     known: dict[frozenset[str], Job] = {}
     for number in sorted(numbers, reverse=True):
         words = overrides(sweep / str(number))

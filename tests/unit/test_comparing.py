@@ -201,3 +201,32 @@ def test_a_comparison_is_written_as_tables_and_text(tmp_path: Path):
     places = [judgement(tmp_path / name, 0.1) for name in "ab"]
     write_comparison(found(*places), tmp_path / "out")
     assert not (tmp_path / "out" / "optimism.parquet").exists()
+
+
+def test_groups_of_the_first_judgement_are_compared_within_and_an_older_one_has_none(tmp_path: Path):
+    good, base = judgement(tmp_path / "good", 0.2), judgement(tmp_path / "base", 0.0, seed=1)
+    write_comparison(found(good, base), tmp_path / "out")
+    assert not (tmp_path / "out" / "groups.parquet").exists()
+    groups = {"slice": "activity", "group": ["few", "many"] * (NUM_USERS // 2), "order": [0, 1] * (NUM_USERS // 2)}
+    pl.DataFrame({**groups, "user_id": range(NUM_USERS)}).write_parquet(good / "user_groups.parquet")
+    write_comparison(found(good, base), tmp_path / "out")
+    written = pl.read_parquet(tmp_path / "out" / "groups.parquet")
+    assert written["users"].to_list() == [NUM_USERS // 2] * 2 and written["mean"].to_list() == pytest.approx(
+        [0.2] * 2, abs=0.03
+    )
+
+
+def test_the_setting_of_a_sweep_that_says_nothing_of_its_own_is_called_as_given(tmp_path: Path):
+    job(tmp_path / "sweep" / "0", 0.0, "data=demo")
+    job(tmp_path / "sweep" / "1", 0.1, "data=demo", "features.drop=[tags]", seed=1)
+    assert list(found(tmp_path / "sweep").places) == ["as given", "features.drop=[tags]"]
+
+
+@pytest.mark.parametrize("words", ["- [", "5", "\x00", "!!python/name:os.system"], ids=range(4))
+def test_a_job_whose_words_are_damaged_is_named(words: str, tmp_path: Path):
+    root = sweep(tmp_path / "sweep")
+    (root / "²").mkdir()  # a digit that is no number: not a job
+    found(root)
+    (root / "1" / ".hydra" / "overrides.yaml").write_text(words)
+    with pytest.raises(ValueError, match=r"1/.hydra/overrides.yaml does not hold what this towerrec writes"):
+        found(root)

@@ -48,16 +48,22 @@ class Group:
 
 def jobs_of(sweep: Path) -> list[Path]:
     """Directories of the jobs of a sweep, by number."""
-    return sorted((p for p in sweep.iterdir() if p.is_dir() and p.name.isdigit()), key=lambda job: int(job.name))
+    return sorted((p for p in sweep.iterdir() if p.is_dir() and p.name.isdecimal()), key=lambda job: int(job.name))
 
 
 def overrides_of(run: Path) -> tuple[str, ...]:
-    """What the command of a run said, as Hydra wrote it down; nothing where it did not."""
+    """What the command of a run said, as Hydra wrote it down; nothing where it did not.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
     import yaml  # comes with Hydra; not needed to start a command
 
     path = run / ".hydra" / "overrides.yaml"
-    said: Any = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return tuple(str(word) for word in said or [])
+    if not path.is_file():
+        return ()
+    with as_written(path, remedy="copy the run directory anew, or leave it out", also=(yaml.YAMLError,)):
+        return tuple(str(word) for word in list(yaml.safe_load(path.read_text(encoding="utf-8")) or []))
 
 
 def group_runs(runs: Sequence[Path]) -> list[Group]:
