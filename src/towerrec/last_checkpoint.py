@@ -22,6 +22,7 @@ from towerrec.checkpoint import read
 from towerrec.module import RetrievalModule
 from towerrec.restoring import RESUME_KEY as RESUME_KEY
 from towerrec.restoring import (
+    check_processes,
     of_all,
     own,
     plain,
@@ -116,6 +117,7 @@ class LastCheckpoint(Callback):
         checkpoint, self._from = self._from, None
         self._position = checkpoint[RESUME_KEY]
         assert isinstance(pl_module, RetrievalModule)
+        check_processes(self._position, trainer.world_size)
         restore(trainer, checkpoint)
         self._optimizer = checkpoint if swaps_scheduler(trainer, checkpoint) else None
         set_random(own(trainer, self._position["random"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,29 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, StochasticWeightAveraging
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
 RESUME_KEY = "towerrec_resume"
+
+
+def check_processes(state: Mapping[str, Any], now: int) -> None:
+    """Say that a run goes on in another number of processes than before, between two epochs.
+
+    Raises:
+        ValueError: It was stopped within an epoch, which other processes would share out otherwise.
+    """
+    then = len(state["random"])
+    if then == now:
+        return
+    if state["batch"] > 0:
+        raise ValueError(
+            f"the run was stopped within an epoch whose rows {then} process(es) had shared out, and now there are "
+            f"{now}: start {then}, then rows are neither left out nor learnt twice"
+        )
+    log.warning(
+        f"{then} process(es) trained before, now {now}: a step learns from {now}/{then} of the rows, so the run does "
+        "not end as it would have"
+    )
 
 
 def restore(trainer: L.Trainer, checkpoint: dict[str, Any]) -> None:

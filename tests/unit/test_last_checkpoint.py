@@ -25,6 +25,7 @@ from towerrec.last_checkpoint import LAST, NEXT, PREVIOUS, RESUME_KEY, LastCheck
 from towerrec.lightning_trainer import interruptible
 from towerrec.module import CHECKPOINT_KEY
 from towerrec.nn.negatives import CrossBatch, Mixed, Uniform
+from towerrec.restoring import check_processes
 from towerrec.tensorboard.logger import TensorBoard
 
 STATE = {"epoch": 2, "batch": 0, "finished": False}
@@ -179,6 +180,17 @@ def test_it_is_written_within_an_epoch_as_often_as_was_asked_for(
     trainer.fit(module, train_loader(planted, module, batch_size=64))
     within = [(batch, False) for batch in batches]
     assert written == [*within, (0, False), *within, (0, True)]
+
+
+def test_another_number_of_processes_is_said_between_epochs_and_refused_within_one(caplog: pytest.LogCaptureFixture):
+    state = {"random": [{}, {}], "batch": 0}
+    with caplog.at_level(logging.WARNING):
+        check_processes(state, 2)
+        assert caplog.text == ""
+        check_processes(state, 4)
+    assert "2 process(es) trained before, now 4: a step learns from 4/2 of the rows" in caplog.text
+    with pytest.raises(ValueError, match=r"2 process\(es\) had shared out, and now there are 1: start 2"):
+        check_processes({**state, "batch": 7}, 1)
 
 
 def test_a_signal_under_slurm_is_ours_alone_and_writes_no_checkpoint_of_lightnings(
