@@ -25,6 +25,7 @@ TRUST = "TOWERREC_TRUST"
 """Environment variable: further packages whose classes a run's config may name, separated by commas."""
 _STANDARD, _PYTHON = "tag:yaml.org,2002:", "tag:yaml.org,2002:python"
 _PLAIN = re.compile(r"\$\{(?:[\w./\[\]@-]+|(?:now|hydra|oc\.env):[^${}]*)\}")
+_FUNCTION = re.compile(r"\$\{[^${}]*:")
 _LONGEST = 2**20
 _DEEPEST = 50
 
@@ -90,13 +91,19 @@ def _strange(path: Path) -> str | None:
 
 def _asks(value: Any) -> bool:
     """Whether a text holds an interpolation that is neither a key nor one of the harmless functions: `oc.decode` say
-    makes anything of text, a `_target_` too."""
+    makes anything of text, a `_target_` too. One that is escaped is text, and yet no run writes it of a function:
+    whoever resolves a config twice would ask."""
     if not isinstance(value, str):
         return False
-    rest, before = value.replace("\\${", ""), ""
+    alive = _without_plain(value.replace("\\\\", "").replace("\\${", ""))
+    return "${" in alive or _FUNCTION.search(_without_plain(value.replace("\\", ""))) is not None
+
+
+def _without_plain(text: str) -> str:
+    rest, before = text, ""
     while rest != before:  # from the innermost outwards
         rest, before = _PLAIN.sub("", rest), rest
-    return "${" in rest
+    return rest
 
 
 def _targets(node: Any, where: str) -> Iterator[tuple[str, Any]]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import DictConfig, OmegaConf
 
+from towerrec.config import _typed as typed
 from towerrec.config_of_run import read_config
+from towerrec.config_tasks import TrainConfig
 
 BUILDS = {
     "shell": ("label: {_target_: os.system, command: touch pwned}", "label._target_=os.system is no class of"),
@@ -20,6 +23,8 @@ BUILDS = {
     "python tag": ("label: !!python/object/apply:os.system [touch pwned]", "would build an object"),
     "own tag": ("label: !thing {a: 1}", "would build an object"),
     "decoded": ("label: '${oc.decode:\"{_target_: os.system}\"}'", "asks for more than another key"),
+    "decoded when resolved twice": ("callbacks: {x: '\\${oc.decode:\"{_target_: os.system}\"}'}", "asks for more than"),
+    "escape that is escaped": ("label: '\\\\${oc.decode:\"{_target_: os.system}\"}'", "asks for more than another key"),
     "decoded under another name": ("a: oc\nlabel: '${${a}.decode:x}'", "asks for more than another key"),
 }
 
@@ -80,3 +85,11 @@ def test_a_package_that_the_user_trusts_may_be_named(tmp_path: Path, monkeypatch
         read_config(path)
     monkeypatch.setenv("TOWERREC_TRUST", "mine,collections")
     assert read_config(path).loss._target_ == "collections.OrderedDict"
+
+
+def test_a_text_that_looks_like_a_reference_stays_text_when_a_run_goes_on(tmp_path: Path):
+    path = tmp_path / "config.yaml"
+    path.write_text("callbacks: {x: {place: '\\${seed}'}, y: '${seed}'}\nseed: 7\n")
+    merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), read_config(path))
+    assert isinstance(merged, DictConfig)
+    assert typed(merged, TrainConfig).callbacks == {"x": {"place": "${seed}"}, "y": 7}
