@@ -20,7 +20,8 @@ def check_asked(config: RecommendConfig) -> None:
     """
     for name in ("users", "candidates", "deny", "similar"):
         setattr(config, name, file_or_ids(name, getattr(config, name)))
-    config.format = format_of(config.format, config.output)
+    if config.export is None:  # which has no lists, and says so of a format
+        config.format = format_of(config.format, config.output)
     if config.similar is None:
         return
     unheeded = [name for name in ("users", "history") if getattr(config, name) is not None]
