@@ -193,6 +193,8 @@ def _beside(path: Path, target: Path) -> Iterator[Path]:
         yield directory
     except Exception as error:
         reason = _of_disk(error, target.parent)
+        if isinstance(error, Unwritable) and error.errno is not None and str(directory) in str(error):
+            reason = OSError(error.errno, os.strerror(error.errno))  # of a part, by a name that goes with this folder
         if reason is None:
             raise
         raise unwritable(path, reason) from error

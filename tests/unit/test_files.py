@@ -166,6 +166,15 @@ def test_what_does_not_reach_the_disk_does_not_get_its_name(tmp_path, monkeypatc
     assert names(tmp_path) == ["file", "folder"]
 
 
+@pytest.mark.parametrize("part", [whole_file, whole_directory])
+def test_a_part_of_a_folder_that_cannot_be_written_is_told_by_the_name_of_the_folder(tmp_path, part):
+    words = rf"could not write {tmp_path}/export \(No space left on device\): free"
+    outer = whole_directory(tmp_path / "export")
+    with pytest.raises(OSError, match=words) as error, outer as folder, part(folder / "index"):
+        raise OSError(errno.ENOSPC, "full")
+    assert error.value.errno == errno.ENOSPC and list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_of_its_own_is_no_different():
     with tempfile.TemporaryDirectory() as place:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", place], capture_output=True)
