@@ -18,17 +18,17 @@ from torch import Tensor
 from towerrec import asking
 from towerrec.allowing import allowed, for_nobody
 from towerrec.answering import item_lists, pair_scores, user_lists
-from towerrec.asking import AT, Request, moment
+from towerrec.asked_pairs import read_pairs
+from towerrec.asking import Request, moment
 from towerrec.config_prior import PriorConfig, prior_of
 from towerrec.data.catalogue import Catalogue, with_items
-from towerrec.data.id_files import Given, given_table, known_or_refused, with_typed_ids
+from towerrec.data.id_files import Given, given_table, known_or_refused
 from towerrec.data.ids import rows_of
-from towerrec.data.since import moments_of
 from towerrec.dated_items import DatedItems, reads
 from towerrec.nn.peers import ALONE, Peers
 from towerrec.recommending import Lists
 from towerrec.retrieval.recommend import SCORE
-from towerrec.schema import ITEM_ID, NO_TIMESTAMP, USER_ID
+from towerrec.schema import ITEM_ID, USER_ID
 from towerrec.scoring import TowerScores, torch_device
 from towerrec.trained import opened
 
@@ -172,19 +172,13 @@ class Retriever:
         Raises:
             ValueError: If an id is unknown or a column is missing.
         """
-        columns = self.catalogue.columns
-        frame, where = given_table(pairs, column=USER_ID, like=self.user_ids, name="pairs", log=columns)
-        frame = with_typed_ids(frame, column=ITEM_ID, like=self.item_ids, where=where, log=columns)
-        known_or_refused(frame[ITEM_ID], self.item_ids, where, remedy="add them as new items")
-        asked = self.request(self._of_pairs(frame, users), history=history)
-        user_P = torch.from_numpy(rows_of(asked.catalogue.user_ids, frame[USER_ID]))
-        item_P = torch.from_numpy(rows_of(self.item_ids, frame[ITEM_ID]))
-        at_ms = moment(at, self.catalogue.timezone)
-        at_P = torch.tensor(moments_of(frame, AT, timezone=self.catalogue.timezone, where=where).to_numpy())
-        if at_ms is not None:
-            at_P = torch.where(at_P == NO_TIMESTAMP, at_ms, at_P)
-        score_P = pair_scores(self.items, asked, prior_of(prior), user_idx_P=user_P, item_idx_P=item_P, at_ms_P=at_P)
-        return frame.select(USER_ID, ITEM_ID).with_columns(pl.Series(SCORE, score_P.numpy()))
+        read = read_pairs(self.catalogue, pairs, users=users, at=at)
+        asked = self.request(read.users, history=history)
+        user_P = torch.from_numpy(rows_of(asked.catalogue.user_ids, read.ids[USER_ID]))
+        score_P = pair_scores(
+            self.items, asked, prior_of(prior), user_idx_P=user_P, item_idx_P=read.item_idx_P, at_ms_P=read.at_ms_P
+        )
+        return read.ids.with_columns(pl.Series(SCORE, score_P.numpy()))
 
     def with_items(self, items: pl.DataFrame | str | Path) -> Retriever:
         """Another retriever, whose candidates are joined by new items, without any training; this one stays as it is.
@@ -308,18 +302,6 @@ class Retriever:
             raise ValueError(f"{where} holds no items: leave it out to ask for all items of the log")
         known_or_refused(ids, self.item_ids, where, remedy="add them as new items")
         return torch.from_numpy(rows_of(self.item_ids, ids))
-
-    def _of_pairs(self, pairs: pl.DataFrame, users: Given | None) -> pl.DataFrame:
-        """The users of some pairs, each once, with the columns that stand beside them in `users`."""
-        own = pairs.select(pl.col(USER_ID).unique(maintain_order=True))
-        if users is None:
-            return own
-        columns = self.catalogue.columns
-        table, where = given_table(users, column=USER_ID, like=self.user_ids, name="users", log=columns)
-        others = own.join(table, on=USER_ID, how="anti")
-        known_or_refused(others[USER_ID], self.user_ids, f"pairs: beside {where}", remedy="give their rows there too")
-        asked = table.drop(AT, strict=False).join(own, on=USER_ID, how="semi")
-        return pl.concat([asked, others], how="diagonal")
 
     def _items_of(self, given: Given) -> tuple[pl.DataFrame, str]:
         return given_table(given, column=ITEM_ID, like=self.item_ids, name="items", log=self.catalogue.columns)
