@@ -149,7 +149,8 @@ def _knows_until(catalogue: Catalogue) -> int | None:
     """The last moment that a run has learnt from, after a refit later than `as_of_ms`; None where it knew none."""
     if catalogue.as_of_ms is None:
         return None
-    return max([catalogue.as_of_ms, *catalogue.history.moments[-1:].tolist()])
+    moments = catalogue.history.moments
+    return max(catalogue.as_of_ms, int(moments[-1])) if len(moments) else catalogue.as_of_ms
 
 
 def _liked(catalogue: Catalogue) -> UserItems:
