@@ -188,3 +188,11 @@ def test_lists_of_no_length_and_unknown_formats_are_refused(tmp_path: Path):
         next(tables(0, batch_users=1))
     with pytest.raises(ValueError, match="format=xml is not known"):
         write_lists([], tmp_path / "x", format="xml", schema=lists_schema(pl.Int64(), pl.Int64()))
+
+
+def test_an_index_of_all_items_shares_the_vectors_and_one_of_some_has_its_own():
+    vectors = torch.randn(5, 3)
+    for candidates in (None, torch.ones(5, dtype=torch.bool)):
+        assert ItemIndex.of(vectors, candidates).vectors_CD.data_ptr() == vectors.data_ptr()
+    some = ItemIndex.of(vectors, torch.tensor([True, False, True, True, False]))
+    assert some.item_idx_C.tolist() == [0, 2, 3] and torch.equal(some.vectors_CD, vectors[[0, 2, 3]])

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from towerrec.data.ids import index_of, known_ids
+from towerrec.data.ids import index_of, known_ids, rows_of
 from towerrec.data.vocabulary import Vocabulary
 
 
@@ -56,3 +56,12 @@ def test_index_of_text_ids():
     got = index_of(pl.Series(["a", "c"]), pl.Series(["c", "b", None, "a"]))
     assert got.dtype == np.int32
     assert got.tolist() == [1, -1, -1, 0]
+
+
+@pytest.mark.parametrize("number", [0, 1, 5, 60])  # of a few, and of as many as there are
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.String])
+def test_every_id_is_found_in_its_row_in_any_order(number, dtype):
+    rng = np.random.default_rng(number)
+    ids, asked = rng.permutation(90)[:60], rng.integers(0, 90, number)
+    expected = [ids.tolist().index(one) if one in ids else -1 for one in asked.tolist()]
+    assert rows_of(pl.Series(ids).cast(dtype), pl.Series(asked, dtype=pl.Int64).cast(dtype)).tolist() == expected

@@ -12,6 +12,7 @@ from polars.exceptions import PolarsError
 from towerrec import parquet_pages
 from towerrec.data.columns import ANY_LOG, LogColumns, missing_column
 from towerrec.data.id_columns import id_column
+from towerrec.data.ids import rows_of
 from towerrec.unreadable import UNREADABLE
 from towerrec.wording import reason_of
 
@@ -126,7 +127,7 @@ def known_or_refused(
     Raises:
         ValueError: Naming the first of them.
     """
-    strange = ids.filter(~ids.is_in(known.implode()))
+    strange = ids.filter(rows_of(known, ids) < 0)
     if len(strange):
         columns = f" (it lacks {', '.join(lacking)}; a column may hold gaps)" if lacking else ""
         raise ValueError(

@@ -86,6 +86,8 @@ def rows_of(ids: pl.Series, column: pl.Series) -> NDArray[np.int64]:
     """Place of every value of `column` in the distinct `ids`, which need not ascend, int64 [N]; -1 where it is not
     among them."""
     table = ids.rename("id").to_frame().with_row_index("row")
+    if ids.dtype == pl.String and len(column) < len(ids) // 8:  # a few of many: the many need not be hashed
+        table = table.filter(pl.col("id").is_in(column.implode()))
     found = column.rename("id").to_frame().join(table, on="id", how="left", maintain_order="left")["row"]
     return found.cast(pl.Int64).fill_null(-1).to_numpy().copy()
 

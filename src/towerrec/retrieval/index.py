@@ -57,7 +57,9 @@ class ItemIndex:
     def of(cls, item_ID: Tensor, candidates: Tensor | None = None) -> ItemIndex:
         """Index all items of a table, or those that `candidates` (bool [I]) admits."""
         every = torch.arange(item_ID.shape[0], device=item_ID.device)
-        chosen = every if candidates is None else every[candidates.to(every.device)]
+        if candidates is None or (candidates.device.type == "cpu" and bool(candidates.all())):
+            return cls(item_ID.float(), every, item_ID.shape[0])  # as they are: a copy takes longer than a search
+        chosen = every[candidates.to(every.device)]
         return cls(item_ID[chosen].float(), chosen, item_ID.shape[0])
 
     def search(
