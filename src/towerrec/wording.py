@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 import unicodedata
 
 _LONGEST = 300
@@ -67,6 +68,15 @@ class Printable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+class LogFile(logging.FileHandler):
+    """The log of a run directory. On a full disk its lines are left out: what stopped the run is said on the terminal,
+    and Python's own account of a line that could not be written would bury it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def in_markdown(text: str) -> str:

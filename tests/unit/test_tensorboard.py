@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -306,3 +308,25 @@ def test_colours_of_a_picture_are_those_of_the_light_style():
     colours = {c[:3] for _, c in Image.open(BytesIO(chart.png)).convert("RGB").getcolors(100_000)}
     for name in ("back", "c0"):
         assert tuple(bytes.fromhex(LIGHT[name][1:])) in colours, name
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyError("ours")], ids=["disk", "bug"]
+)
+def test_a_writer_without_room_is_told_in_a_line_and_a_bug_with_its_traceback(
+    tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    class _AsyncWriterThread(threading.Thread):  # called as TensorBoard's own
+        def run(self) -> None:
+            raise error
+
+    before = threading.excepthook
+    try:
+        TensorBoard(save_dir=str(tmp_path))
+        thread = _AsyncWriterThread()
+        thread.start()
+        thread.join()
+    finally:
+        threading.excepthook = before
+    told = "TensorBoard's figures could not be written: No space left on device" in caplog.messages
+    assert told == isinstance(error, OSError) and ("Traceback" in capsys.readouterr().err) != told

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towerrec.wording import Printable, one_line, printable, reason_of, shortened
+from towerrec.wording import LogFile, Printable, one_line, printable, reason_of, shortened
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,13 @@ def test_a_log_line_shows_what_a_name_would_do():
     handler.setFormatter(Printable("%(message)s"))
     handler.handle(logging.LogRecord("a", logging.INFO, "", 0, "title \x1b]0;pwned\x07 of %s", ("\x1b[2J",), None))
     assert stream.getvalue() == "title \\x1b]0;pwned\\x07 of \\x1b[2J\n"
+
+
+def test_a_log_on_a_full_disk_leaves_its_lines_out_and_other_errors_are_told(capsys: pytest.CaptureFixture[str]):
+    handler = LogFile("/dev/full")  # a disk that is always full
+    for words, arguments in (("no room", ()), ("a mistake of ours: %d", ("x",))):
+        handler.handle(logging.LogRecord("a", logging.INFO, "", 0, words, arguments, None))
+    said = capsys.readouterr().err
+    assert "a mistake of ours" in said and "no room" not in said and "No space" not in said
+    with suppress(OSError):
+        handler.close()

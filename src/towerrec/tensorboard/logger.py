@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,8 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 from tensorboard.plugins.hparams import metadata as hparams_metadata
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import text
+
+log = logging.getLogger(__name__)
 
 RESULT = "result"
 """Folder below the curves: a run of TensorBoard's that holds the row of HParams and nothing but its figures.
@@ -48,6 +52,7 @@ class TensorBoard(TensorBoardLogger):
         if projected_items < 1:
             raise ValueError(f"logger.tensorboard.projected_items must be at least 1, got {projected_items}")
         super().__init__(save_dir, name=name, version=version, default_hp_metric=False, flush_secs=flush_secs)
+        threading.excepthook = _in_words
         self.projected_items = projected_items
         self._result: SummaryWriter | None = None
 
@@ -140,3 +145,11 @@ class TensorBoard(TensorBoardLogger):
         value = Summary.Value(tag=tag, metadata=about, tensor=hparams_metadata.NULL_TENSOR)
         self.result._get_file_writer().add_summary(Summary(value=[value]))
         self.result.flush()
+
+
+def _in_words(failed: threading.ExceptHookArgs) -> None:
+    """Where a writer's thread finds no room, a line instead of its traceback; the next figure ends the run."""
+    if isinstance(failed.exc_value, OSError) and type(failed.thread).__name__ == "_AsyncWriterThread":
+        log.warning(f"TensorBoard's figures could not be written: {failed.exc_value.strerror}")
+    else:
+        threading.__excepthook__(failed)
