@@ -25,6 +25,8 @@ ATTACKS = {
     "checkpoints and arrays that would run code": "tests/unit/test_hostile_checkpoint.py",
     "configs of runs that would run code": "tests/unit/test_config_of_run.py",
     "formulas, HTML and terminal codes in names": "tests/integration/test_hostile_output.py",
+    "names in leaderboards and comparisons": "tests/unit/test_hostile_markdown.py",
+    "Parquet files that would end the process": "tests/unit/test_parquet_pages.py",
     "control characters in messages and logs": "tests/unit/test_wording.py",
     "places with strange names": "tests/integration/test_strange_paths.py",
 }
