@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from towerrec.report.optimism import optimism
 from towerrec.report.per_user import common_figures
 from towerrec.report.side_by_side import Comparison, Contender
 from towerrec.report.side_by_side_text import markdown
+from towerrec.report.standings import AS_GIVEN
 from towerrec.unreadable import UNREADABLE
 
 log = logging.getLogger(__name__)
@@ -87,18 +88,20 @@ def compare(
         seed=seed,
         beside=first["baselines"] if alike else {},
         bounds=_bounds(Path(contenders[0].places[0])) if alike else {},
+        members=_members(Path(contenders[0].places[0])) if alike else None,
         optimism=_optimism(sweeps, metric, num_resamples=num_resamples, seed=seed),
         rules={key: value for key, value in first["protocol"].items() if alike or key in RULES[:3]},
     )
 
 
 def write_comparison(comparison: Comparison, directory: Path) -> None:
-    """Write `comparison.parquet` (the paired differences), `systems.parquet`, `runs.parquet`, `comparison.md` and
-    `report.html`."""
+    """Write `comparison.parquet` (the paired differences), `systems.parquet`, `runs.parquet`, `groups.parquet` (the
+    differences by group of users), `comparison.md` and `report.html`."""
     for name, table in (
         ("comparison", comparison.paired),
         ("systems", comparison.systems),
         ("runs", comparison.runs),
+        ("groups", comparison.groups),
         ("optimism", comparison.optimism),
     ):
         if table is None:  # what a former comparison left there would say something of this one
@@ -164,6 +167,8 @@ def _sweep(place: str, grouped: str) -> Sweep:
         missing = ", ".join(job.name for job in jobs if job not in finished)
         log.info(f"{place}: jobs without a judgement are left out ({missing})")
     groups = group_runs(finished)
+    if len(groups) > 1:  # of an ablation one setting says nothing of its own
+        groups = [replace(g, name=AS_GIVEN) if g.name == g.runs[0].name else g for g in groups]
     if grouped == "none":
         groups = [
             Group(" ".join(filter(None, (group.name, repeat))), group.overrides, (run,), (repeat,))
@@ -234,6 +239,15 @@ def _bounds(place: Path) -> dict[str, pl.DataFrame]:
     path = place / "per_user_others.parquet"
     with as_written(path, remedy="judge the run again", also=UNREADABLE):
         return {HINDSIGHT: pl.read_parquet(path, glob=False).filter(pl.col("system") == HINDSIGHT).drop("system")}
+
+
+def _members(place: Path) -> pl.DataFrame | None:
+    """Groups of the users as the first judgement found them; None where it was made before they were kept."""
+    path = place / "user_groups.parquet"
+    if not path.is_file():
+        return None
+    with as_written(path, remedy="judge the run again", also=UNREADABLE):
+        return pl.read_parquet(path, glob=False)
 
 
 def _about(place: str) -> dict[str, Any]:

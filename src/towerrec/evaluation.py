@@ -42,9 +42,9 @@ class Evaluation:
 
     `paired` compares the first with each of the others (`report.paired.paired_table`; None: it stands alone),
     `lists` are those of every system (item rows [B, K]), `slices` what they are worth to groups of users and for groups
-    of items (`report.slices.SCHEMA`), `slices_left_out` the slices that say nothing here, `beyond` what figures beyond
-    accuracy read, `prior` says which freshness moved the lists (empty: none), `curve` what other values of its dial
-    would give.
+    of items (`report.slices.SCHEMA`), `members` who belongs to which group of users, `slices_left_out` the slices that
+    say nothing here, `beyond` what figures beyond accuracy read, `prior` says which freshness moved the lists (empty:
+    none), `curve` what other values of its dial would give.
     """
 
     protocol: Protocol
@@ -53,6 +53,7 @@ class Evaluation:
     lists: dict[str, Tensor] = field(default_factory=dict)
     beyond: Beyond | None = None
     slices: pl.DataFrame | None = None
+    members: pl.DataFrame | None = None
     slices_left_out: dict[str, str] = field(default_factory=dict)
     grading: Grading | None = None
     calibration: pl.DataFrame | None = None
@@ -233,8 +234,8 @@ def write_per_user(directory: Path, judged: Judged) -> None:
 
 def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl.DataFrame | None = None) -> None:
     """Write `metrics.json`, `comparison.json`, `per_user.parquet` and, where there are such, `per_user_others.parquet`
-    (the same of baselines and bound, named in `system`), `paired.parquet`, `slices.parquet`, `calibration.parquet`,
-    `predictions.parquet` and `curve.json`."""
+    (the same of baselines and bound, named in `system`), `paired.parquet`, `slices.parquet`, `user_groups.parquet`,
+    `calibration.parquet`, `predictions.parquet` and `curve.json`."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "metrics.json", evaluation.metrics)
     write_json(directory / "comparison.json", evaluation.to_dict())
@@ -249,6 +250,9 @@ def write_evaluation(directory: Path, evaluation: Evaluation, *, predictions: pl
     if evaluation.slices is not None:
         with whole_file(directory / "slices.parquet") as path:
             evaluation.slices.write_parquet(path)
+    if evaluation.members is not None:
+        with whole_file(directory / "user_groups.parquet") as path:
+            evaluation.members.write_parquet(path)
     if evaluation.calibration is not None:
         with whole_file(directory / "calibration.parquet") as path:
             evaluation.calibration.write_parquet(path)

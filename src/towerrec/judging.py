@@ -194,7 +194,9 @@ def judged_lists(
         grading=grading(prepared, rules, gain=config.gain, clip=config.gain_clip),
         row_scores=None if row_scores is None else {name: row_scores},
     )
-    found.slices, found.slices_left_out = sliced(config, prepared, rules, found.systems, found.lists, seed=seed)
+    found.slices, found.members, found.slices_left_out = sliced(
+        config, prepared, rules, found.systems, found.lists, seed=seed
+    )
     return found
 
 

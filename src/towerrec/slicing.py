@@ -21,6 +21,7 @@ from towerrec.item_columns import FactColumns, TagColumn, ages_in_days, duration
 from towerrec.item_facts import candidates_of_all
 from towerrec.positive import positive_mask
 from towerrec.protocol import Protocol
+from towerrec.report.by_group import members
 from towerrec.report.interpret import main_metric
 from towerrec.report.judge import Judged
 from towerrec.report.slices import Groups, Ranked, item_slices, user_slices
@@ -35,8 +36,9 @@ def sliced(
     lists: Mapping[str, Tensor],
     *,
     seed: int,
-) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The table of all slices (see `report.slices.SCHEMA`), and the slices that this log does not have: name -> why.
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, str]]:
+    """The table of all slices (`report.slices.SCHEMA`), who belongs to which group of users
+    (`report.by_group.members`), and the slices that this log does not have: name -> why.
 
     Args:
         config: Which slices, and how fine.
@@ -56,7 +58,7 @@ def sliced(
     metrics = [f"{name}@{k}" for name in config.slices.metrics]
     drawn = {"num_resamples": config.num_resamples, "seed": seed}
     tables = [user_slices(systems, of_users, metrics, **drawn), item_slices(ranked, of_items, k, **drawn)]
-    return pl.concat(tables), no_users | no_items
+    return pl.concat(tables), members(of_users, systems[0].per_user), no_users | no_items
 
 
 def check_columns(config: EvalConfig, prepared: Prepared) -> None:

@@ -53,7 +53,7 @@ def systems(model: str, *, bound_hits: int = 2) -> list[Judged]:
 class Tags(HTMLParser):
     """Checks that every tag is closed in order, and collects texts and attributes."""
 
-    VOID = ("meta", "br", "circle", "line", "polyline")
+    VOID = ("meta", "br", "wbr", "circle", "line", "polyline")
 
     def __init__(self) -> None:
         super().__init__()

@@ -48,7 +48,9 @@ def evaluated(prepared: Prepared, *, candidates: str = "catalogue", **changed: A
         seed=0,
         beyond=facts_beyond(prepared, rules, config.facts),
     )
-    found.slices, found.slices_left_out = sliced(config, prepared, rules, found.systems, found.lists, seed=0)
+    found.slices, found.members, found.slices_left_out = sliced(
+        config, prepared, rules, found.systems, found.lists, seed=0
+    )
     return found
 
 

@@ -11,7 +11,9 @@ from towerrec.metrics.definitions import definition
 from towerrec.report.cast import BOUND_NOTE
 from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.page import Section, bullets, charts, figure, folded, note, page_of
+from towerrec.report.paired import LEVEL
 from towerrec.report.sections.background import rules_section, tree
+from towerrec.report.sections.by_group import by_group_section
 from towerrec.report.sections.figures import meanings, test_words
 from towerrec.report.side_by_side import Comparison
 from towerrec.report.side_by_side_text import sentences
@@ -31,6 +33,8 @@ def compare_page(comparison: Comparison) -> str:
         _systems_section(comparison),
         _differences_section(comparison),
     ]
+    if comparison.groups is not None:
+        sections.append(by_group_section(comparison.groups))
     if comparison.runs.group_by("system").len()["len"].max() != comparison.runs["metric"].n_unique():
         sections.append(_runs_section(comparison))
     if comparison.optimism is not None and not comparison.optimism.is_empty():
@@ -89,7 +93,7 @@ def _systems_section(comparison: Comparison) -> Section:
 def _differences_section(comparison: Comparison) -> Section:
     """Forest plots of the main figures, and everything in numbers."""
     names = [n for n in _main_names(comparison) if n in _figures(comparison)][:4]
-    words = "Paired by user; an interval that leaves out 0 is more than chance"
+    words = f"Paired by user; more than chance where the interval leaves out 0 and p is at most {LEVEL}"
     drawn = [figure(definition(n).title, differences_chart(comparison.paired, n), words=words) for n in names]
     main = comparison.paired.filter(pl.col("metric") == comparison.metric)
     body = charts(drawn) + _numbers(main, by="pair")

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from towerrec.report.bootstrap import ends_of, resampled_means_of_runs
+from towerrec.report.by_group import by_group
 from towerrec.report.groups import averaged, summarise_groups
 from towerrec.report.interpret import main_metric
 from towerrec.report.judge import Summary
@@ -54,6 +55,7 @@ class Comparison:
         runs: A row per run and figure: `system`, `run`, `repeat`, `metric`, `mean`.
         taste: Each of the compared beside the bounds on the main figure, columns of `paired.paired_table`: what is
             above the best list for everybody is taste, what is below it popularity. None without a bound.
+        groups: The differences of the main figure within groups of users (`by_group.by_group`); None without groups.
         optimism: A row per sweep: `sweep` and the fields of `optimism.Optimism` without the shares; None without one.
         rules: How all of them were judged.
         places: Directories of every system that was compared.
@@ -65,6 +67,7 @@ class Comparison:
     paired: pl.DataFrame
     runs: pl.DataFrame
     taste: pl.DataFrame | None = None
+    groups: pl.DataFrame | None = None
     optimism: pl.DataFrame | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     places: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -80,6 +83,7 @@ def compare(
     seed: int = 0,
     beside: Mapping[str, Summary] | None = None,
     bounds: Mapping[str, pl.DataFrame] | None = None,
+    members: pl.DataFrame | None = None,
     optimism: pl.DataFrame | None = None,
     rules: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -93,6 +97,7 @@ def compare(
         seed: Of both.
         beside: Summaries of systems that stand beside them without being compared.
         bounds: Per-user tables of those of them that read the judged rows.
+        members: Groups of the users (`by_group.members`), to compare within.
         optimism: For `Comparison`.
         rules: For `Comparison`.
 
@@ -103,7 +108,8 @@ def compare(
     names = [contender.name for contender in contenders]
     pairs = AGAINST[against](names)
     tables = {contender.name: averaged(contender.tables) for contender in contenders}
-    tested = partial(paired_table, correction=correction, num_resamples=num_resamples, seed=seed)
+    testing: dict[str, Any] = {"correction": correction, "num_resamples": num_resamples, "seed": seed}
+    tested = partial(paired_table, **testing)
     paired = tested(tables, pairs)
     metrics = paired["metric"].unique(maintain_order=True).to_list()
     over_runs = _over_runs(contenders, pairs, metrics, num_resamples=num_resamples, seed=seed)
@@ -126,6 +132,7 @@ def compare(
         paired=paired.select(*_FIRST, pl.exclude(_FIRST)),
         runs=_runs(contenders, metrics),
         taste=taste,
+        groups=None if members is None else by_group(tables, pairs, members, main, **testing),
         optimism=optimism,
         rules=rules or {},
         places={contender.name: contender.places for contender in contenders},

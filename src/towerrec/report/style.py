@@ -82,7 +82,7 @@ STYLE = f"""
 html{{-webkit-text-size-adjust:100%;scroll-behavior:smooth}}
 body{{margin:0;background:var(--back);color:var(--ink);font:16px/1.55 system-ui,"Noto Sans",sans-serif;
 overflow-wrap:anywhere}}
-main{{max-width:1060px;margin:0 auto;padding:24px 16px 64px}}
+main{{max-width:1120px;margin:0 auto;padding:24px 16px 64px}}
 h1{{font-size:1.5rem;line-height:1.25;margin:8px 0 12px}}
 h2{{font-size:1.2rem;line-height:1.3;margin:48px 0 12px;padding-top:14px;border-top:1px solid var(--line)}}
 h2 a,h3 a{{color:inherit;text-decoration:none}}
@@ -104,7 +104,7 @@ nav li{{margin:0}}
 nav a{{display:inline-block;padding:5px 0}}
 .wide{{overflow-x:auto;margin:8px 0}}
 table{{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.94rem;min-width:min(100%,30rem)}}
-th,td{{padding:6px 12px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}}
+th,td{{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}}
 th{{font-weight:600}}
 thead th{{vertical-align:bottom;white-space:normal;overflow-wrap:normal}}
 th:first-child,.text{{text-align:left}}

@@ -29,10 +29,11 @@ class Cell:
     prose: bool = False
 
     def html(self, tag: str = "td") -> str:
-        # Settings are long words: where there is too little room they break behind their key.
-        words = escape(self.text).replace("=", "=<wbr>") if tag.startswith("th") else escape(self.text)
+        words = escape(self.text)
+        if tag.startswith("th"):  # names are long words: where there is too little room they break at their joints
+            words = words.replace("=", "=<wbr>").replace("_", "_<wbr>")
         text = f"<b>{words}</b>" if self.strong else words
-        sign = "" if self.series is None else f"{key(self.series)} "
+        sign = "" if self.series is None else f"{key(self.series)}&nbsp;"
         note = f"<small>{escape(self.note)}</small>" if self.note else ""
         kind = ' class="text"' if self.prose else ""
         return f"<{tag}{kind}>{sign}{text}{note}</{tag.split()[0]}>"

@@ -50,7 +50,7 @@ def data_section(data: Mapping[str, Any]) -> Section:
 
 def rules_section(rules: Mapping[str, Any], left_out: Sequence[str]) -> Section:
     """How it was judged, and what was not shown for what reason."""
-    body = tree(rules)
+    body = tree({name.replace("_", " "): value for name, value in rules.items()})
     if left_out:
         body += "<h3>Left out</h3>" + bullets(left_out)
     return Section("How it was judged", body)

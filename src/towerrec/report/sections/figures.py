@@ -14,6 +14,7 @@ from towerrec.report.charts_rows import Bar, Row, rows_chart
 from towerrec.report.correction import TITLES
 from towerrec.report.judge import Judged, Summary
 from towerrec.report.page import Section, charts, figure, folded, note
+from towerrec.report.paired import LEVEL
 from towerrec.report.table import Cell, figure_cell, table
 
 _MAIN = ("ndcg", "recall", "map", "graded_ndcg", "coverage", "popularity_percentile")
@@ -27,7 +28,7 @@ def figures_section(cast: Cast, paired: pl.DataFrame | None) -> Section:
         body += note(BOUND_NOTE)
     drawn = [figure(f"{definition(cast.metric).title} of every system", levels_chart(cast), words="95 % interval")]
     if paired is not None and not paired.is_empty():
-        words = "Paired by user; an interval that leaves out 0 is more than chance"
+        words = f"Paired by user; more than chance where the interval leaves out 0 and p is at most {LEVEL}"
         drawn.append(figure(f"{cast.judged.name} minus each", gaps_chart(cast, paired), words=words))
     body += charts(drawn)
     if paired is not None and not paired.is_empty():
