@@ -166,6 +166,7 @@ def test_users_are_asked_once_and_listed_by_id_and_equal_scores_by_item(prepared
             "write all alike",
         ),
         ({"users": pl.DataFrame({"user_id": [1], "at": ["soon"]})}, "users: column 'at': 'soon' is not a time"),
+        ({"users": pl.DataFrame({"user_id": [1, 2], "at": ["2020-07-01 08:00", "soon"]})}, "'soon' is not a time"),
         ({"users": pl.DataFrame({"user_id": [1, 1], "at": ["2020-07-01", "2020-07-02"]})}, "more than one moment"),
         ({"history": pl.DataFrame({"user_id": [1]})}, "history has no column 'item_id'"),
         ({"history": pl.DataFrame({"user_id": [1], "item_id": [100], "label": ["yes"]})}, "'label' needs a number"),

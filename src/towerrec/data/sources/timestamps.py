@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 import polars as pl
 
 from towerrec.schema import EARLIEST_MS, LATEST_MS, TIMESTAMP_MS
@@ -46,28 +49,45 @@ def timestamp_ms(sample: pl.Series, *, timezone: str, unit: str | None, where: s
 
 
 def _from_text(sample: pl.Series, column: pl.Expr, timezone: str, where: str) -> pl.Expr:
-    for parsed, zoned in (
-        (column.str.to_datetime(time_unit="ms"), False),
-        (column.str.to_datetime(time_unit="ms", time_zone="UTC"), True),
-        (column.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_unit="ms"), True),
-        (column.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="ms"), True),
-        (column.str.to_date("%Y-%m-%d").cast(pl.Datetime("ms")), False),
-    ):
+    for parsed, zoned in _readings(column, strict=True):
         try:
             sample.to_frame().select(parsed)
         except pl.exceptions.PolarsError:
             continue
         return parsed.dt.epoch("ms").alias(TIMESTAMP_MS) if zoned else _local(parsed, timezone)
-    zoned = sample.filter(sample.str.contains(_OFFSET))
-    if 0 < len(zoned) < len(sample):
+    zoned_text = sample.filter(sample.str.contains(_OFFSET))
+    if 0 < len(zoned_text) < len(sample):
         plain = sample.filter(~sample.str.contains(_OFFSET))
         raise ValueError(
-            f"{where}: {zoned[0]!r} names its offset from UTC and {plain[0]!r} does not, or is no time: write all alike"
+            f"{where}: {zoned_text[0]!r} names its offset from UTC and {plain[0]!r} does not, or is no time: "
+            "write all alike"
         )
     raise ValueError(
-        f"{where}: {sample[0]!r} is not a time that is understood: write numbers (seconds or milliseconds since 1970) "
-        "or ISO text such as 2020-08-30 20:15:00"
+        f"{where}: {_not_read(sample)!r} is not a time that is understood: write numbers (seconds or milliseconds "
+        "since 1970) or ISO text such as 2020-08-30 20:15:00"
     )
+
+
+def _readings(column: pl.Expr, *, strict: bool) -> list[tuple[pl.Expr, bool]]:
+    """Every way in which text is read as a time, and whether such text names its offset from UTC."""
+    ms = partial(column.str.to_datetime, time_unit="ms", strict=strict)
+    return [
+        (ms(), False),
+        (ms(time_zone="UTC"), True),
+        (ms("%Y-%m-%dT%H:%M:%S%.f%#z"), True),
+        (ms("%Y-%m-%d %H:%M:%S%.f%#z"), True),
+        (column.str.to_date("%Y-%m-%d", strict=strict).cast(pl.Datetime("ms")), False),
+    ]
+
+
+def _not_read(sample: pl.Series) -> str:
+    """The first text that is no time in the way in which most of them are one."""
+    fewest = sample
+    for parsed, _ in _readings(pl.col(sample.name), strict=False):
+        with suppress(pl.exceptions.PolarsError):
+            left = sample.filter(sample.to_frame().select(parsed).to_series().is_null())
+            fewest = left if 0 < len(left) < len(fewest) else fewest
+    return str(fewest[0])
 
 
 def _local(moment: pl.Expr, timezone: str) -> pl.Expr:
