@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from towerrec import config_continue, config_types, distributed, resuming, stopping, sweep_jobs
-from towerrec.command_words import quoted_places
+from towerrec.command_words import multirun_first, quoted_places
 from towerrec.job_callbacks import failures
 from towerrec.mistakes import is_users, message
 from towerrec.wording import printable
@@ -43,7 +43,8 @@ def _run(main: Callable[[], Any], *, resumes: bool) -> None:
             arguments = resuming.arguments(arguments)
         if arguments is None:
             return
-        sys.argv[:] = quoted_places((config_continue.arguments if resumes else keys_of_run)(arguments))
+        arguments = (config_continue.arguments if resumes else keys_of_run)(multirun_first(arguments))
+        sys.argv[:] = quoted_places(arguments)
         main()
     except KeyboardInterrupt:
         held = sweep_jobs.let_go()

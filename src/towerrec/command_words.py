@@ -45,6 +45,13 @@ def quoted_places(arguments: Sequence[str]) -> list[str]:
     return [_quoted_place(word, multirun) for word in arguments]
 
 
+def multirun_first(arguments: Sequence[str]) -> list[str]:
+    """The words of a command with `-m` in front: Hydra's parser does not find it between overrides."""
+    command, *words = arguments
+    switches = [word for word in words if word in _MULTIRUN]
+    return [command, *switches, *(word for word in words if word not in _MULTIRUN)]
+
+
 def command_word(key: str, value: str | Path) -> str:
     """`key=value` for a shell, whatever the value holds: what a printed command says."""
     text = str(value)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from towerrec.command_words import command_word, quoted_places
+from towerrec.command_words import command_word, multirun_first, quoted_places
 from towerrec.config import build
 
 ODD = st.text(
@@ -94,7 +94,7 @@ def test_what_looks_like_a_reference_and_is_there_is_a_place(tmp_path: Path, mon
         with pytest.raises(ValueError, match=rf"{key} .*seed.* choose a place of another name"):
             quoted_places([f"{key}={place}"])
     monkeypatch.chdir(place)
-    with pytest.raises(ValueError, match="the working directory .* choose a place of another name"):
+    with pytest.raises(ValueError, match=r"the working directory .* choose a place of another name"):
         quoted_places(["output=lists.csv"])
 
 
@@ -114,3 +114,10 @@ def test_commas_part_the_values_of_a_sweep_only():
 
 def test_the_home_directory_is_found_behind_the_key():
     assert understood(quoted_places(["run=~/my logs"])[0]) == str(Path.home() / "my logs")
+
+
+@pytest.mark.parametrize("switch", ["-m", "--multirun"])
+def test_a_multirun_may_be_asked_for_between_the_overrides(switch: str):
+    words = ["train.py", "data=demo", switch, "seed=1,2"]
+    assert multirun_first(words) == ["train.py", switch, "data=demo", "seed=1,2"]
+    assert multirun_first(["train.py", "--cfg", "job", "seed=1"]) == ["train.py", "--cfg", "job", "seed=1"]
