@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from commands import command
 from conftest import DemoRun, Workplace
 from polars.testing import assert_frame_equal
 
@@ -195,3 +196,25 @@ def test_an_exported_folder_answers_as_the_run_it_came_from(
     assert_frame_equal(grown.recommend(n=6), expected, rel_tol=1e-4, abs_tol=1e-5)
     with pytest.raises(ValueError, match="was exported and holds one model: leave out checkpoint=last"):
         Retriever.load(folder, checkpoint="last")
+
+
+def test_files_in_the_words_of_a_log_are_understood_by_a_run_of_it(tmp_path: Path):
+    log = tmp_path / "log.csv"
+    rows = [
+        (f"0{user}", item, (user + item) % 3 // 2) for user in range(20) for item in range(15) if (user * 7 + item) % 4
+    ]
+    written = pl.DataFrame(rows, schema=["kunde", "film", "gut"], orient="row")
+    written.write_csv(log)
+    names = ["data.columns.user=kunde", "data.columns.item=film", "data.columns.label=gut"]
+    told = ["data=interactions", f"data.interactions={log}", *names, "eval.ks=[3]", "eval.num_resamples=50"]
+    place = [f"paths.data_dir={tmp_path}", f"paths.log_dir={tmp_path / 'logs'}"]
+    trained = command("train.py", *told, *place, "trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.devices=1")
+    assert trained.code == 0, trained.err
+    run = Path(trained.last_line.removeprefix("run directory: "))
+    written.head(3).write_csv(tmp_path / "since.csv")
+    outcome = command("recommend.py", f"run={run}", f"history={tmp_path / 'since.csv'}", f"deny={log}", "n=15")
+    assert outcome.code == 0, outcome.err
+    lists = pl.read_parquet(run / "recommendations.parquet")
+    ours = written.rename({"kunde": "user_id", "film": "item_id", "gut": "label"})
+    assert_frame_equal(lists, Retriever.load(run, device="cpu").recommend(n=15, history=ours.head(3), deny=ours))
+    assert lists.join(ours, on=["user_id", "item_id"]).height == 0 and lists.height > 0
