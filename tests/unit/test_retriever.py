@@ -151,6 +151,8 @@ def test_users_are_asked_once_and_listed_by_id_and_equal_scores_by_item(prepared
         ({"users": [1.5]}, "decimal numbers"),
         ({"users": [1, None]}, "1 rows have no user_id"),
         ({"users": 5}, "users must be a file, a polars DataFrame or ids"),
+        ({"users": {"user_id": [1]}}, "users must be a file, a polars DataFrame or ids"),
+        ({"users": pl.LazyFrame({"user_id": [1]})}, "users must be a file, a polars DataFrame or ids"),
         ({"users": pl.DataFrame({"user": [1]})}, "users has no column 'user_id'"),
         ({"allow": []}, r"allow \(candidates=\) is empty"),
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,15 @@ def given_table(
     Raises:
         ValueError: As `read_table` does, but what is in memory may be empty.
     """
-    if isinstance(given, str) and given in like.cast(pl.String) and not Path(given).is_file():
+    if isinstance(given, str) and not Path(given).is_file() and given in like.cast(pl.String):
         raise ValueError(f"{name}={given} is an id and no file: give ids as a list, [{given}]")
     if isinstance(given, str | Path):
         return read_table(Path(given), column=column, like=like, log=log), str(given)
     if isinstance(given, pl.DataFrame):
         return with_typed_ids(given, column=column, like=like, where=name, log=log), name
     try:
+        if isinstance(given, Mapping | pl.LazyFrame) or hasattr(given, "columns"):
+            raise TypeError("its names would be taken for ids")
         ids = pl.Series(column, list(given))
     except (PolarsError, TypeError) as error:
         raise ValueError(f"{name} must be a file, a polars DataFrame or ids of one type, got {given!r:.80}") from error
