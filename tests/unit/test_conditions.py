@@ -28,3 +28,11 @@ def test_a_condition_beyond_reason_is_refused(text: str):
 def test_long_lists_signs_and_words_in_quotes_are_no_operators():
     text = f"fold in ({', '.join(str(-n) for n in range(5_000))}, 2) or 'in and or between {'+' * 500}' = 'x'"
     assert passing(LOG, condition("split.test", text), key="split.test", text=text).tolist() == [True, False, True]
+
+
+def test_a_column_called_like_a_function_is_quoted():
+    with pytest.raises(ValueError, match=r"unsupported function 'user'; a column of that name .*, \"user\"$"):
+        condition("split.train", "user < 20")
+    assert passing(pl.DataFrame({"user": [1]}), condition("a", '"user" < 20'), key="a", text="").all()
+    with pytest.raises(ValueError, match=r"unsupported function 'random'$"):
+        condition("split.train", "random() < 0.5")

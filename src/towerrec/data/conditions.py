@@ -40,7 +40,16 @@ def condition(key: str, text: str) -> pl.Expr:
     try:
         return pl.sql_expr(text)
     except UNREADABLE as error:
-        raise ValueError(f"{key}={shortened(text, 200)!r} is not a SQL condition: {reason_of(error)}") from error
+        reason = f"{reason_of(error)}{_as_a_name(str(error), text)}"
+        raise ValueError(f"{key}={shortened(text, 200)!r} is not a SQL condition: {reason}") from error
+
+
+def _as_a_name(error: str, text: str) -> str:
+    """What to write where a column is called like a function of SQL, as `user` is."""
+    found = re.search(r"unsupported function '(\w+)'", error)
+    if found is None or re.search(rf"\b{found[1]}\s*\(", text, re.IGNORECASE):
+        return ""
+    return f'; a column of that name stands in double quotes, "{found[1]}"'
 
 
 def passing(frame: pl.DataFrame, expression: pl.Expr, *, key: str, text: str) -> NDArray[np.bool_]:
