@@ -23,6 +23,7 @@ from towerrec.checkpoint import CheckpointMeta
 from towerrec.command_words import command_word
 from towerrec.config import DataTaskConfig, TrainConfig, build
 from towerrec.data.audit_findings import Finding
+from towerrec.data.known import ContinuedStore
 from towerrec.data.learning_rows import Learning
 from towerrec.data.prepare import Prepared
 from towerrec.data.report import moment_text
@@ -60,6 +61,27 @@ def of_data(cfg: DataTaskConfig, origin: Origin | None) -> dict[str, Any]:
         return {"past": origin.past}
     learning = Learning(origin.catalogue.as_of_ms, cfg.continue_replay, cfg.seed, origin.earlier)
     return {"past": origin.past, "learning": learning}
+
+
+def check_new(origin: Origin | None, prepared: Prepared) -> None:
+    """Refuse a log that brings nothing new to a run, unless it is all that the run knows.
+
+    Raises:
+        ValueError: It says what to give.
+    """
+    store = prepared.store
+    if origin is None or not isinstance(store, ContinuedStore) or store.past is None:
+        return
+    rows = store.rows("train")
+    if origin.catalogue.as_of_ms is None:
+        new, is_new = "of a pair new to it", ~store.past.seen.contain(rows.user_idx.long(), rows.item_idx.long())
+    else:
+        new, is_new = f"later than its last, {_last_moment(origin)}", rows.timestamp_ms > origin.catalogue.as_of_ms
+    if not is_new.any():
+        raise ValueError(
+            f"continue_from={origin.shown}: no training row is {new}, and days that it knows are missing: give the "
+            f"log of the days since, or all days. To train that run itself for longer: {_for_longer(origin)}"
+        )
 
 
 def settled(cfg: TrainConfig, origin: Origin | None, prepared: Prepared) -> Start | None:
@@ -102,9 +124,12 @@ def _told(origin: Origin, prepared: Prepared) -> str:
         return f"{said}; {later:,} of {number:,} training rows are later than its last, {_last_moment(origin)}"
     return (
         f"{said}\nno training row is later than its last, {_last_moment(origin)}: the same rows are learnt from once "
-        "more, by an optimiser that begins anew; to train that run itself for longer: python train.py "
-        f"{command_word('run', origin.shown)} trainer.max_epochs=N"
+        f"more, by an optimiser that begins anew; to train that run itself for longer: {_for_longer(origin)}"
     )
+
+
+def _for_longer(origin: Origin) -> str:
+    return f"python train.py {command_word('run', origin.shown)} trainer.max_epochs=N"
 
 
 def leaks(origin: Origin | None, prepared: Prepared) -> list[Finding]:
@@ -117,16 +142,16 @@ def leaks(origin: Origin | None, prepared: Prepared) -> list[Finding]:
         for on in ("val", "test")
         if prepared.store.num_rows(on) > 0
     ]
-    remedy = (
-        f"judge by rows later than {_last_moment(origin)}, the last that it has learnt from: give the new days alone, "
-        "or set split=time with split.val and split.test after that"
-    )
+    remedy = "judge by rows that the run does not know: give the new days alone"
+    if origin.catalogue.as_of_ms is not None:
+        remedy += f", or set split=time with split.val and split.test after {_last_moment(origin)}, its last"
     return [replace(finding, remedy=remedy) if finding.outcome == "failed" else finding for finding in found]
 
 
 def _last_moment(origin: Origin) -> str:
     held = origin.catalogue
-    return "its own" if held.as_of_ms is None else moment_text(held.as_of_ms, held.timezone)
+    assert held.as_of_ms is not None
+    return moment_text(held.as_of_ms, held.timezone)
 
 
 def facts(origin: Origin | None) -> dict[str, Any]:

@@ -259,6 +259,16 @@ def test_a_run_whose_log_was_prepared_in_chunks_goes_on_with_new_days_alone(days
 
 
 @pytest.mark.slow
+def test_a_log_that_brings_nothing_new_is_refused_unless_it_holds_all_days(days: Days, first: Path):
+    known = days.train(f"continue_from={first}", log_of(days.root / "day0.parquet"))
+    assert known.code == 1 and "no training row is later than its last, 2020-09-14 21:" in known.message
+    assert f"for longer: python train.py run={first} trainer.max_epochs=N" in known.message
+    path = days.write(2, users=46, items=55)
+    second = days.trained(f"continue_from={first}", log_of(path), *days.sides(46, 55))
+    assert "days that it knows are missing" in days.train(f"continue_from={second}").message
+
+
+@pytest.mark.slow
 def test_rows_the_run_was_trained_on_cannot_judge_it(days: Days, first: Path):
     outcome = days.train(f"continue_from={first}", "split=random", "split.val=0.1", "split.test=0.2")
     assert outcome.code == 1 and "rows the run has seen" in outcome.message, outcome.err
