@@ -10,8 +10,8 @@ there is one (which run directory, who prepares the log, whose error is told) is
 `MASTER_ADDR:MASTER_PORT`, the place where the process group meets later. Imports torch only where there is such a job.
 
 A cluster that takes its machines back, or warns before the time is up (`sbatch --signal=USR1@120`), stops all
-processes before one batch (`agreeing`); what it starts once more (`sbatch --requeue`, `torchrun --max-restarts 3`) goes
-on there if the command says `hydra.run.dir=DIR`.
+processes before one batch (`agreeing`); a job that is started once more (`sbatch --requeue`) goes on there if its
+command says `hydra.run.dir=DIR`.
 """
 
 from __future__ import annotations

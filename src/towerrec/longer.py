@@ -54,7 +54,7 @@ def allow(root: Path, epochs: int) -> None:
     if reason is None and place["should_stop"]:
         reason = (
             f"callbacks.early_stopping ended its training after {place['epoch']} epochs, as it would have ended one "
-            "with more"
+            "with more (callbacks.early_stopping.patience says when)"
         )
     over = place["epoch"] + (place["batch"] > 0)
     if reason is None and epochs < max(over, 1):

@@ -175,19 +175,36 @@ def settle(root: Path, **found: Any) -> None:
         write_json(root / BEGUN, {**begun, "settled": begun["settled"] | found})
 
 
-def same_log(root: Path, fingerprint: str) -> None:
+def same_log(root: Path, fingerprint: str, prepared: Path) -> None:
     """Keep the fingerprint of the prepared log; a run goes on with that log only.
+
+    Files that were copied have other times, and a fingerprint knows times: then what was prepared from them decides.
+
+    Args:
+        root: The run directory.
+        fingerprint: Of the log's files and of the settings by which it was prepared.
+        prepared: The folder with what was prepared.
 
     Raises:
         ValueError: The log is another one now.
     """
-    known = settled(root).get("fingerprint")
-    if known is not None and known != fingerprint:
+    before, content = settled(root), _content(prepared)
+    known = before.get("fingerprint")
+    if known is not None and known != fingerprint and before.get("content") == content:
+        log.info("the files of the log have another place or time than when the run began, and hold the same")
+    elif known is not None and known != fingerprint:
         raise ValueError(
             f"run={root} began on a log with the fingerprint {known[:12]}, now it has {fingerprint[:12]}: its files, "
             "or what is computed from them, have changed. Put them back as they were, or start another run"
         )
-    settle(root, fingerprint=fingerprint)
+    settle(root, fingerprint=fingerprint, content=content)
+
+
+def _content(prepared: Path) -> str:
+    """The checksums of all that is learnt from, as one; the report tells seconds and places too."""
+    files = read_object(prepared / "complete.json")["files"]
+    learnt = {name: stamp for name, stamp in files.items() if name not in ("report.json", "meta.json")}
+    return hashlib.sha256(json.dumps(learnt, sort_keys=True).encode()).hexdigest()
 
 
 def how_to_go_on(root: Path) -> str:

@@ -148,12 +148,18 @@ def test_of_two_processes_on_one_run_the_second_is_refused_and_another_log_too(
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert "is still being written by another process" in go_on(run).message
     begun = json.loads((run / "begun.json").read_text(encoding="utf-8"))
-    begun["settled"]["fingerprint"] = "0123456789abcdef"
+    content = begun["settled"]["content"]
+    begun["settled"] |= {"fingerprint": "0123456789abcdef", "content": "of another log"}
     begun["conditions"]["versions"]["torch"] = "1.0"
     (run / "begun.json").write_text(json.dumps(begun), encoding="utf-8")
     outcome = go_on(run)
     assert "began on a log with the fingerprint 0123456789ab" in outcome.message
     assert re.search(r"not as it began: torch 1.0 then, \S+ now", outcome.out)
+    # A copy of the same log has other times only.
+    begun["settled"]["content"] = content
+    (run / "begun.json").write_text(json.dumps(begun), encoding="utf-8")
+    outcome = go_on(run)
+    assert outcome.code == 0 and "have another place or time than when the run began" in outcome.out
 
 
 def test_scalars_stand_once_each_where_they_belong(place: Path):
@@ -243,28 +249,31 @@ def test_two_processes_go_on_as_one_job(tmp_path: Path):
     paths = [f"data.interactions={tmp_path / 'rows.csv'}", f"paths.data_dir={tmp_path / 'data'}"]
     ddp = [*SHORT, *paths, "trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=6"]
 
-    alone, killed, stopped = (tmp_path / name for name in ("alone", "killed", "stopped"))
+    alone, run = tmp_path / "alone", tmp_path / "run"
     assert started(*ddp, f"hydra.run.dir={alone}").communicate(timeout=300) and (alone / "metrics.json").is_file()
-    job = started(*ddp, f"hydra.run.dir={killed}")
-    assert job.stdout is not None
-    for line in job.stdout:
-        if line.startswith("epoch 1/"):
-            os.killpg(job.pid, signal.SIGKILL)
-    job.wait(timeout=60)
-    assert not (killed / "metrics.json").exists()
 
-    job = started(*ddp, f"hydra.run.dir={stopped}", by="torchrun")
-    assert job.stdout is not None
-    for line in job.stdout:
-        if line.startswith("epoch 1/"):
-            break
+    job = started(*ddp, f"hydra.run.dir={run}", by="torchrun")
+    until(job, "epoch 1/")
     workers = subprocess.run(["pgrep", "-P", str(job.pid), "-f", "train.py"], capture_output=True, text=True).stdout
     os.kill(max(map(int, workers.split())), signal.SIGTERM)  # one of the two hears it
     _, told = job.communicate(timeout=60)
     assert "interrupted; to go on: python train.py run=" in told and told.count("interrupted;") == 1
-    assert not (stopped / "metrics.json").exists()
 
-    for run in (killed, stopped):
-        said, _ = started(f"run={run}").communicate(timeout=300)
-        assert "going on after" in said
-        assert differences(alone, run) == []
+    job = started(f"run={run}")
+    until(job, "epoch 4/")
+    os.killpg(job.pid, signal.SIGKILL)
+    job.communicate(timeout=60)
+    assert not (run / "metrics.json").exists()
+
+    said, _ = started(f"run={run}").communicate(timeout=300)
+    assert "going on after" in said
+    assert differences(alone, run) == []
+
+
+def until(job: subprocess.Popen[str], words: str) -> None:
+    """Wait for a line that begins so."""
+    assert job.stdout is not None
+    for line in job.stdout:
+        if line.startswith(words):
+            return
+    raise AssertionError(f"it ended before {words}")
