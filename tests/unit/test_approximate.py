@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from towerrec.ragged import UserItems
-from towerrec.retrieval import approximate_build
+from towerrec.retrieval import approximate, approximate_build
 from towerrec.retrieval.approximate import KINDS, ApproximateIndex, build_approximate, require_faiss, write_approximate
 from towerrec.retrieval.approximate_build import FLAT_UP_TO, HNSW_UP_TO, kind_for, threads, widened
 from towerrec.retrieval.approximate_measure import Truth, latency
@@ -172,6 +172,20 @@ def test_a_higher_goal_searches_wider(kind: str, tmp_path: Path):
         about = write_approximate(tmp_path / "i", ItemIndex.of(item_IV), user_UV, kind=kind, goal=goal, n=20)
         settings.append(about["parameters"][name])
     assert settings[0] < settings[1]
+
+
+@needs_faiss
+def test_where_codes_are_too_coarse_more_candidates_are_scored_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(approximate_build, "_DIMENSIONS_A_BYTE", 7)
+    monkeypatch.setattr(approximate, "_CANDIDATES", (1, 16))
+    user_UV, item_IV = towers()
+    index = ItemIndex.of(item_IV)
+    about = write_approximate(tmp_path / "i", index, user_UV, kind="ivf_pq", n=20)
+    assert about["goal_reached"] and about["parameters"]["candidates"] == 16
+    loaded = ApproximateIndex.load(tmp_path / "i")
+    made = build_approximate(index, kind="ivf_pq")
+    made.set_to(about["parameters"]["probes"], candidates=about["parameters"]["candidates"])
+    assert torch.equal(loaded.search(user_UV, n=20).items, made.search(user_UV, n=20).items), "the file keeps both"
 
 
 @needs_faiss

@@ -26,6 +26,8 @@ __all__ = ["KINDS", "ApproximateIndex", "build_approximate", "require_faiss", "w
 _USERS = 500
 _LOWEST_SETTING, _HIGHEST_SETTING = 8, 4096
 _SHORT_LIST = 10
+# Items scored anew for each one that is asked of compressed lists: the more, the less it matters how coarse codes are.
+_CANDIDATES = (4, 16, 64)
 
 
 def build_approximate(index: ItemIndex, *, kind: str = "auto", seed: int = 0) -> ApproximateIndex:
@@ -68,7 +70,8 @@ def write_approximate(
         user_UV: Vectors of users to set and to measure it by, disjoint halves of at most 500 each.
         kind: As in `build_approximate`.
         goal: Recall@10 and recall@n that a graph or lists shall reach with the first half: the narrowest search that
-            does is taken, or the widest, and `goal_reached` says so.
+            does is taken (for lists: the fewest that do, then the fewest candidates), or the widest, and
+            `goal_reached` says so.
         n: Length of the lists.
         seed: Of the index and of the users drawn.
 
@@ -105,16 +108,18 @@ def write_approximate(
 
 
 def _set_to_goal(made: ApproximateIndex, index: ItemIndex, user_BV: Tensor, goal: float, n: int) -> bool:
-    """Take the narrowest search that reaches the goal."""
+    """Take the narrowest search that reaches the goal, of equal ones that with the fewest candidates."""
     if made.kind == "flat":
         return True
-    widest = made.parameters["lists"] if made.kind == "ivf_pq" else min(made.index.ntotal, _HIGHEST_SETTING)
+    is_graph = made.kind == "hnsw"
+    widest = min(made.index.ntotal, _HIGHEST_SETTING) if is_graph else made.parameters["lists"]
     setting = min(_LOWEST_SETTING, widest)
     truth = Truth(index, user_BV, (_SHORT_LIST, n))
     while True:
-        made.set_to(setting)
-        if all(truth.recall(_search_of(made), k) >= goal for k in (_SHORT_LIST, n)):
-            return True
+        for candidates in (None,) if is_graph else _CANDIDATES:
+            made.set_to(setting, candidates=candidates)
+            if all(truth.recall(_search_of(made), k) >= goal for k in (_SHORT_LIST, n)):
+                return True
         if setting >= widest:
             return False
         setting = min(2 * setting, widest)

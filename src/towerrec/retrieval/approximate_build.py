@@ -16,8 +16,8 @@ plain vectors.
 
 Number of lists (4 sqrt(N), at least 39 training vectors each): FAISS wiki, "Guidelines to choose an index". PQ: Jegou
 et al. 2011, a byte for 4 dimensions. A rotation before it (OPQ, Ge et al. 2013) lost a hundredth of recall here, for
-the bias has a dimension of its own, and took as long as all the rest; there is none. Candidates of the codes, four for
-each item asked for, are scored anew in vectors of half precision.
+the bias has a dimension of its own, and took as long as all the rest; there is none. Candidates of the codes, four or
+more for each item asked for, are scored anew in vectors of half precision.
 
 Shape letters: C items with a vector, D vector width, W width inside the index (D, a column, zeros), T training vectors.
 """

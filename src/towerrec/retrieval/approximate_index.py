@@ -126,8 +126,13 @@ class ApproximateIndex:
             raise ValueError(f"{len(users_BV)} vectors, but user_idx_B has shape {tuple(user_idx_B.shape)}")
         return user_idx_B.cpu()
 
-    def set_to(self, setting: int) -> None:
-        """Search wider or narrower: `efSearch` of a graph, `nprobe` of lists; `flat` has nothing to set."""
+    def set_to(self, setting: int, *, candidates: int | None = None) -> None:
+        """Search wider or narrower: `efSearch` of a graph, `nprobe` of lists; `flat` has nothing to set.
+
+        Args:
+            setting: As said.
+            candidates: Items of the lists scored anew for each one that is asked for; None: as it was.
+        """
         faiss = library()
         inner = faiss.downcast_index(self.index.index)
         if self.kind == "hnsw":
@@ -137,6 +142,9 @@ class ApproximateIndex:
             lists = faiss.downcast_index(faiss.downcast_index(inner.base_index).index)
             lists.nprobe = min(setting, lists.nlist)
             self.parameters["probes"] = lists.nprobe
+            if candidates is not None:
+                inner.k_factor = candidates
+                self.parameters["candidates"] = candidates
 
     def save(self, directory: Path, facts: dict[str, Any]) -> dict[str, Any]:
         """Write `index.faiss` and `faiss.json`, which holds `facts`; returns the latter."""
