@@ -96,7 +96,8 @@ def _settings() -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _measured(settings: dict[str, Any], schema: Any, items: FeatureTable, *, rows: int) -> dict[str, Any]:
     model, item_IV = _model(settings, schema, items)
-    programs: dict[Side, UserProgram | ItemProgram] = {"user": UserProgram(model, item_IV), "item": ItemProgram(model)}
+    user = UserProgram(model, item_IV, history_length=rows)
+    programs: dict[Side, UserProgram | ItemProgram] = {"user": user, "item": ItemProgram(model)}
     found: dict[str, Any] = {"onnx": 0.0, "pt2": 0.0, "onnx_mib": 0.0, "pt2_mib": 0.0, "rows": 2 * rows}
     with tempfile.TemporaryDirectory() as place:
         began = time.perf_counter()

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from towerrec.data.vocabulary_files import described
 from towerrec.exporting_towers import lists_of, write_towers
 from towerrec.files import whole_directory, write_json
 from towerrec.nn.programs import program_inputs
-from towerrec.retrieval import export_folder
+from towerrec.retrieval import export_folder, export_words
 from towerrec.retrieval.approximate import require_faiss, write_approximate
 from towerrec.retrieval.export_folder import SIDES
 from towerrec.retrieval.export_towers import ONNX_PACKAGES, require_onnx
@@ -127,11 +127,12 @@ def write_export(
         measured = write_approximate(folder / "index" / "faiss", index, user_UV, kind=kind)
     _write_ids(folder, "users", catalogue.user_ids.alias("user_id"))
     _write_ids(folder, "items", catalogue.item_ids.alias("item_id"))
-    write_catalogue(catalogue, folder / "catalogue")
+    # What may be listed is what the index holds, unless a request says otherwise.
+    write_catalogue(replace(catalogue, in_log=candidates), folder / "catalogue")
     for side in SIDES:
         rules = described(catalogue.encoders, side, schema)
         if side == "user":
-            rules["inputs"] |= export_folder.rules_of_items(program_inputs(model, side))
+            rules["inputs"] |= export_words.rules_of_items(program_inputs(model, side))
         write_json(folder / "vocabularies" / f"{side}.json", rules)
     write_json(folder / "schema.json", schema.to_dict())
     found = write_towers(folder, model.cpu(), catalogue, history_length=scores.history_length)
@@ -144,6 +145,9 @@ def write_export(
         "model": name,
         "schema_fingerprint": schema.fingerprint,
         "similarity": "inner product of the vectors: biases and scale are folded in",
+        "contents": export_words.contents(folder),
+        "moment_ms": catalogue.as_of_ms if scores.moment.at_ms is None else scores.moment.at_ms,
+        "timezone": catalogue.timezone,
         "width": index.vectors_CD.shape[1],
         "num_users": len(catalogue.user_ids),
         "num_items": len(catalogue.item_ids),

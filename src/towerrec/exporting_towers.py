@@ -17,7 +17,7 @@ from towerrec.files import read_json, write_json
 from towerrec.nn.ensemble import Model
 from towerrec.nn.profile import UserProfiles
 from towerrec.nn.programs import ItemProgram, ProgramInput, UserProgram
-from towerrec.retrieval import export_folder
+from towerrec.retrieval import export_folder, export_words
 from towerrec.retrieval.export_folder import SIDES, TOWERS
 from towerrec.retrieval.export_towers import VECTOR, traced, write_onnx, write_pt2
 from towerrec.retrieval.exported_model import ExportedModel
@@ -38,7 +38,10 @@ def write_towers(folder: Path, model: Model, catalogue: Catalogue, *, history_le
     directory, schema = folder / "towers", catalogue.schema
     directory.mkdir()
     item_IV = None if model.profile is None else _plain_items(model, catalogue)
-    programs: dict[Side, UserProgram | ItemProgram] = {"user": UserProgram(model, item_IV), "item": ItemProgram(model)}
+    programs: dict[Side, UserProgram | ItemProgram] = {
+        "user": UserProgram(model, item_IV, history_length=history_length),
+        "item": ItemProgram(model),
+    }
     opset = 0
     for side in SIDES:
         graph = traced(programs[side])
@@ -57,11 +60,12 @@ def write_towers(folder: Path, model: Model, catalogue: Catalogue, *, history_le
         },
         "output": {"name": VECTOR, "dtype": "float32", "shape": ["rows", _width(model, catalogue)]},
         "opset": opset,
+        "reading": export_words.READING,
     }
     for side in SIDES:
         inputs = programs[side].inputs
         known = _known(folder, side, inputs, history_length)
-        about[side] = {"inputs": export_folder.described_inputs(inputs, known)}
+        about[side] = {"inputs": export_words.described_inputs(inputs, known)}
     found = {
         format: parity(
             model,
@@ -140,7 +144,7 @@ def arrays_of(folder: Path, place: str) -> dict[str, str]:
 def _known(
     folder: Path, side: Side, inputs: tuple[ProgramInput, ...], history_length: int
 ) -> dict[str, Mapping[str, Any]]:
-    """Where the folder holds the inputs of its own users or items, by name; moments are not known before they come."""
+    """Where the folder holds the inputs of its own users or items, by name, and what those of a moment are made of."""
     columns = arrays_of(folder, f"catalogue/{side}s")
     known: dict[str, Mapping[str, Any]] = {}
     for given in inputs:
@@ -150,4 +154,7 @@ def _known(
             known[given.name] = lists_of(folder, _PROFILE[given.role], "profile_offsets")
         elif not given.spec.context:
             known[given.name] = {"values": columns[given.spec.name]}
+        for what, place in (("days", "catalogue/item_days"), ("popularity", "catalogue/item_recent")):
+            if given.name in (of_moment := arrays_of(folder, place)):
+                known[given.name] = {what: of_moment[given.name]}
     return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -34,6 +36,7 @@ import runpy, sys
 for name in ("towerrec", "torch", "polars", "lightning", "hydra", "pyarrow", "pandas", "onnx"):
     sys.modules[name] = None
 sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])  # where a script finds what lies beside it
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -82,6 +85,91 @@ def test_the_example_serves_users_as_the_run_does_without_this_package_or_torch(
     assert served(exported, said) == want["item_id"].to_list()
 
 
+@pytest.fixture(scope="module")
+def own_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ids that are texts, and of every kind of feature one column."""
+    folder, draw = tmp_path_factory.mktemp("own"), np.random.default_rng(0)
+    users, items = [f"用户 {number}" for number in range(40)], [f"=v-{number}<b>" for number in range(50)]
+    pl.DataFrame(
+        {
+            "user_id": draw.choice(users, 1500),
+            "item_id": draw.choice(items, 1500),
+            "timestamp": 1_700_000_000 + draw.integers(0, 10**6, 1500),
+            "label": draw.integers(0, 2, 1500),
+        }
+    ).write_csv(folder / "log.csv")
+    table = {
+        "user_id": users,
+        "city": draw.choice(["北京", "München"], 40),
+        "age": [None if number % 9 == 0 else float(number) for number in range(40)],
+        "bio": [f"word{number % 7} 看猫 number {number}" for number in range(40)],
+        "likes": [[f"t{number % 3}", f"t{number % 5}"] for number in range(40)],
+        "face": draw.normal(size=(40, 3)).tolist(),
+    }
+    pl.DataFrame(table).write_parquet(folder / "users.parquet")
+    return folder
+
+
+@pytest.mark.slow
+def test_every_kind_of_user_is_served_as_by_the_run_with_every_kind_of_feature(
+    own_log: Path, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    log = ["data=interactions", f"data.interactions={own_log / 'log.csv'}", f"data.users={own_log / 'users.parquet'}"]
+    model = ["model=two_tower_transformer", "model.profile=rows", "eval.baselines=[]", "features=auto"]
+    trained = workplace.train(*log, *model, "loader.history_length=5")
+    assert trained.code == 0, trained.err
+    run = trained.last_line.removeprefix("run directory: ")
+    outcome = workplace.recommend(f"run={run}", f"export={own_log / 'out'}", "export_index=exact")
+    assert outcome.code == 0, outcome.err
+    capsys.readouterr()
+    retriever = Retriever.load(run)
+    users, items = retriever.user_ids.to_list(), retriever.item_ids.to_list()
+    features = {
+        "city": "北京",
+        "age": 17,
+        "bio": "Word3, 看猫?",
+        "likes": ["t1", "no", "t1", "t0"],
+        "face": [1.0, 2.0, 0.5],
+    }
+    new = pl.DataFrame({"user_id": ["new"], **{name: [value] for name, value in features.items()}})
+    rows = {"user_id": ["new"] * 8, "item_id": items[:8], "label": [1] * 7 + [0]}
+    asked = [
+        ({"user_id": users[4]}, retriever.recommend([users[4]], n=10)),
+        (features, retriever.recommend(new, n=10)),
+        ({**features, "age": None}, retriever.recommend(new.with_columns(age=pl.lit(None, pl.Float64)), n=10)),
+        # The rows of a person come in the order of time, what is asked of the example the latest first.
+        (
+            {"liked": items[:7][::-1], "shown": items[7:8]},
+            retriever.recommend(["new"], history=pl.DataFrame(rows), n=10),
+        ),
+    ]
+    monkeypatch.syspath_prepend(str(REPOSITORY / "docs"))
+    for question, want in asked:
+        monkeypatch.setattr(sys, "argv", ["serve.py", str(own_log / "out"), json.dumps(question)])
+        runpy.run_path(str(REPOSITORY / "docs" / "serve.py"))
+        assert json.loads(capsys.readouterr().out) == want["item_id"].to_list(), question
+    exported = Retriever.load(own_log / "out")
+    for ask in (
+        lambda r: r.recommend(new),
+        lambda r: r.recommend(["new"], history=pl.DataFrame(rows)),
+        lambda r: r.similar(),
+    ):
+        got, want = ask(exported), ask(retriever)
+        assert got.drop("score").equals(want.drop("score"))
+        np.testing.assert_allclose(got["score"], want["score"], atol=1e-5)
+
+
+def test_the_folder_says_what_lies_where(exported: Path):
+    about = json.loads((exported / "manifest.json").read_text(encoding="utf-8"))
+    assert all((exported / name).exists() for name in about["contents"])
+    assert {name.partition("/")[0] for name in about["files"]} <= {
+        name.partition("/")[0].replace(".json", end) for name in about["contents"] for end in (".json", ".parquet")
+    }
+    towers = json.loads((exported / TOWERS).read_text(encoding="utf-8"))
+    age = next(given for given in towers["item"]["inputs"] if "days" in given.get("known", {}))
+    assert len(np.load(exported / age["known"]["days"])) == about["num_items"] and about["moment_ms"] > 0
+
+
 def test_the_example_is_thirty_lines_of_code():
     text = (REPOSITORY / "docs" / "serve.py").read_text(encoding="utf-8")
     code = text.split('"""')[2].splitlines()
@@ -122,6 +210,8 @@ def test_candidates_moment_new_items_and_no_approximate_index_are_options_of_an_
     export = load_export(tmp_path / "out")
     assert export.approximate is None and export.at_ms == 1599307200000
     assert export.catalogue.item_ids.gather(export.index.item_idx_C.numpy()).to_list() == chosen
+    listed = Retriever.load(tmp_path / "out").recommend(n=100, exclude_seen=False)["item_id"]
+    assert set(listed) == set(chosen), "lists hold what the index holds, unless a request says otherwise"
     assert len(export.catalogue.item_ids) == len(catalogue.item_ids) + 2 == export.catalogue.items.num_rows
 
 

@@ -68,7 +68,7 @@ def made(model: dict[str, Any]) -> tuple[Model, torch.Tensor | None]:
 
 
 def programs(model: Model, item_IV: torch.Tensor | None) -> dict[Side, UserProgram | ItemProgram]:
-    return {"user": UserProgram(model, item_IV), "item": ItemProgram(model)}
+    return {"user": UserProgram(model, item_IV, history_length=100), "item": ItemProgram(model)}
 
 
 def rows_of(inputs: tuple[ProgramInput, ...], num_rows: int, length: int = 5) -> dict[str, torch.Tensor]:
@@ -142,6 +142,16 @@ def test_every_model_runs_where_this_package_cannot_be_imported(tmp_path: Path):
     furthest = json.loads(done.stdout)
     assert len(furthest) == 4 * len(SHIPPED)
     assert max(furthest.values()) < 1e-5, furthest
+
+
+def test_of_a_history_count_the_last_items_of_the_training_as_they_do_when_lists_are_made():
+    program = UserProgram(made({"history_dim": 4})[0], history_length=3)
+    columns = rows_of(program.inputs, 2)
+    name = next(given.name for given in program.inputs if given.role == "history")
+    with torch.no_grad():
+        want = program(columns | {name: torch.tensor([[4, 2, -1], [1, -1, 3]])})
+        longer = program(columns | {name: torch.tensor([[4, 2, NUM_ITEMS + 5, 0], [1, NUM_ITEMS, 3, 6]])})
+    torch.testing.assert_close(longer, want, atol=0.0, rtol=0.0)
 
 
 def test_a_program_holds_the_weights_of_its_own_tower_and_no_rows_of_the_tables():

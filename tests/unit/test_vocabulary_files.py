@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import unicodedata
+import sys
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,7 +16,16 @@ from numpy.typing import NDArray
 
 from towerrec.data.declarations import declaration
 from towerrec.data.encoders import Encoders
+from towerrec.data.time import days_of
 from towerrec.data.vocabulary_files import described
+from towerrec.schema import FeatureSpec
+
+DOCS = str(Path(__file__).parents[2] / "docs")
+sys.path.insert(0, DOCS)
+try:
+    from encode import encoded
+finally:
+    sys.path.remove(DOCS)
 
 DECLARED: dict[str, dict[str, Any]] = {
     "user_id": {"side": "user", "kind": "id"},
@@ -74,61 +84,14 @@ def encoders() -> Encoders:
     )
 
 
-def by_the_rules(rule: dict[str, Any], row: dict[str, Any]) -> Any:
-    """A value encoded as `how` says, with Python and NumPy alone."""
-    value = row.get(rule["columns"][0])
-    match rule["kind"]:
-        case "id" | "categorical" | "hour" | "weekday":
-            return 2 + rule["values"].index(value) if value in rule["values"] else 1
-        case "multi":
-            return padded([2 + rule["values"].index(v) for v in value or [] if v in rule["values"]], rule["width"])
-        case "text":
-            found = [hashed(gram) % rule["buckets"] for gram in grams(rule, [row[name] for name in rule["columns"]])]
-            return padded([2 + rule["hashes"].index(h) for h in found if h in rule["hashes"]], rule["width"])
-        case "vector":
-            x = np.zeros(len(rule["mean"])) if value is None else (np.array(value) - rule["mean"]) / rule["deviation"]
-            return x / max(float(np.linalg.norm(x)), 1e-12) if rule["normalise"] == "unit" else x
-    missing = value is None or not math.isfinite(value)
-    match rule["kind"]:
-        case "missing":
-            return float(missing)
-        case "bucket":
-            return 1 if missing else 2 + sum(edge <= value for edge in rule["edges"])
-        case "age_days":
-            return 1 if missing or value < 0 else 2 + sum(edge <= value for edge in rule["edges"])
-        case "recent":
-            return 1 if missing or value == 0 else 2 + sum(edge <= value for edge in rule["edges"])
-    x = 0.0 if missing else math.copysign(math.log1p(abs(value)), value) if rule["transform"] == "log1p" else value
-    return 0.0 if missing else min(max((x - rule["mean"]) / rule["deviation"], -10.0), 10.0)
-
-
-def padded(values: list[int], width: int) -> list[int]:
-    distinct = list(dict.fromkeys(values))[:width]
-    return distinct + [0] * (width - len(distinct))
-
-
-def grams(rule: dict[str, Any], texts: list[str | None]) -> list[str]:
-    clean = []
-    for text in texts:
-        kept = "".join(
-            letter if unicodedata.category(letter)[0] in "LNMS" else " "
-            for letter in unicodedata.normalize("NFKC", text or "").lower()
-        )
-        words = " ".join(kept.split())
-        clean.append("" if words in ("unknown", "none", "null", "nan", "na") else words)
-    joined = " ".join(clean).strip()
-    lengths = sorted(rule["lengths"], reverse=True)
-    windows = [joined[at : at + n] for at in range(len(joined)) for n in lengths if at + n <= len(joined)]
-    return [window for window in windows if " " not in window]
-
-
-def hashed(gram: str) -> int:
-    h = len(gram)
-    for letter in gram:
-        h = (h * 0x9E3779B97F4A7C15 + ord(letter)) % 2**64
-    h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    h = (h ^ h >> 27) * 0x94D049BB133111EB % 2**64
-    return h ^ h >> 31
+def by_the_rules(rule: dict[str, Any], spec: FeatureSpec, row: dict[str, Any], today: str | None = None) -> Any:
+    """A value as `docs/encode.py` encodes it, with what stands there where it gives nothing."""
+    absent = {"categorical": 1, "numeric": float(rule["kind"] == "missing")}.get(spec.kind, 0)
+    width = spec.width if spec.kind in ("multi", "vector") else 1
+    found = np.full(width, absent, dtype=np.float64)
+    values = np.ravel(encoded(rule, row, today))
+    found[: len(values)] = values
+    return found if spec.kind in ("multi", "vector") else found[0]
 
 
 def test_every_kind_of_feature_is_encoded_by_the_rules_as_the_encoders_do():
@@ -138,8 +101,9 @@ def test_every_kind_of_feature_is_encoded_by_the_rules_as_the_encoders_do():
     want = fitted.encode("user", ASKED).columns
     of_table = {name: rule for name, rule in rules["inputs"].items() if not rule.get("context")}
     assert list(of_table) == list(want)
+    specs = {spec.name: spec for spec in fitted.schema.features}
     for name, rule in of_table.items():
-        got = [by_the_rules(rule, row) for row in ASKED.to_dicts()]
+        got = [by_the_rules(rule, specs[name], row) for row in ASKED.to_dicts()]
         np.testing.assert_allclose(np.array(got), want[name].numpy(), rtol=1e-6, atol=1e-6, err_msg=rule["how"])
 
 
@@ -147,18 +111,23 @@ def test_the_moment_of_a_request_is_encoded_by_the_rules_as_the_encoders_do():
     fitted = encoders()
     moment = datetime(2020, 9, 6, 23, 30, tzinfo=UTC)  # Monday the 7th, 7:30, in Shanghai
     local = moment.astimezone(ZoneInfo(ZONE))
-    at: NDArray[np.int64] = np.full(4, int(moment.timestamp() * 1000))
+    at: NDArray[np.int64] = np.full(5, int(moment.timestamp() * 1000))
+    specs = {spec.name: spec for spec in fitted.schema.features}
     rules = described(fitted, "user", fitted.schema)["inputs"]
     row = {"hour": local.hour, "weekday": local.weekday()}
     want = fitted.user_context(at[:1])
-    assert {name: by_the_rules(rules[name], row) for name in row} == {name: int(want[name][0]) for name in row}
-    assert by_the_rules(rules["hour"], {}) == 1
-    epoch, today = date(1970, 1, 1), local.date()
-    born = [today.replace(day=7), today.replace(day=4), date(2019, 1, 1), date(2030, 1, 1)]
-    popularity = np.array([0.0, 0.5, 3.0, 100.0], dtype=np.float32)
-    days = np.array([(day - epoch).days for day in born], dtype=np.int32)
+    assert {name: by_the_rules(rules[name], specs[name], row) for name in row} == {n: int(want[n][0]) for n in row}
+    assert by_the_rules(rules["hour"], specs["hour"], {}) == 1
+    today = local.date()
+    born = [today.replace(day=7), today.replace(day=4), date(2019, 1, 1), date(2030, 1, 1), None]
+    popularity = np.array([0.0, 0.5, 3.0, 100.0, 1.0], dtype=np.float32)
+    days = days_of(pl.Series(born, dtype=pl.Date))
     want = fitted.item_context(at, {"age": days}, {"now": popularity})
     rules = described(fitted, "item", fitted.schema)["inputs"]
-    ages = [max((today - day).days, 0) for day in born]
-    assert [by_the_rules(rules["age"], {"born": age}) for age in ages] == want["age"].tolist()
-    assert [by_the_rules(rules["now"], {"now": float(p)}) for p in popularity] == want["now"].tolist()
+    rows = [
+        {"born": None if day is None else str(day), "now": float(p)} for day, p in zip(born, popularity, strict=True)
+    ]
+    for name in ("age", "now"):
+        got = [by_the_rules(rules[name], specs[name], row, str(today)) for row in rows]
+        assert got == want[name].tolist(), name
+    assert by_the_rules(rules["age"], specs["age"], rows[0]) == 1, "of no moment, no age is known"

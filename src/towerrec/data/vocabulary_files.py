@@ -26,21 +26,22 @@ _HOW = {
         "there are left out, so are repeats; the first {width}, then 0 up to that length"
     ),
     Text: (
-        "the texts of `columns` in Unicode NFKC, lower case, every run of characters other than letters, digits, marks "
-        "and symbols one space, trimmed (unknown, none, null, nan, na are empty), joined by a space; of every place "
-        "the n-grams of `lengths`, long ones first, none across a space; of the code points c of an n-gram "
-        "h = n, h = h * 0x9E3779B97F4A7C15 + c for each, then h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9, "
+        "the texts of `columns` (lists joined by spaces) in Unicode NFKC, lower case, every run of characters other "
+        "than letters, digits, marks and symbols one space, trimmed (unknown, none, null, nan, na are empty), joined "
+        "by a space; of every place the n-grams of `lengths`, long ones first, none across a space; of the code points "
+        "c of an n-gram h = n, h = h * 0x9E3779B97F4A7C15 + c for each, then h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9, "
         "h = (h ^ h >> 27) * 0x94D049BB133111EB, h = h ^ h >> 31, all modulo 2 ** 64; h modulo `buckets` is a value, "
         "encoded like a list: index = 2 + its place in `hashes`, others and repeats left out, the first {width}, then 0"
     ),
     Numeric: (
         "x = the number ({transform}); (x - mean) / deviation, no less than -{clip:g} and no more than {clip:g}; 0 if "
-        "it is missing, NaN or infinite"
+        "it is {missing}"
     ),
-    Bucket: "2 + how many of `edges` are at most the number; 1 if it is missing, NaN or infinite",
+    Bucket: "2 + how many of `edges` are at most the number; 1 if it is {missing}",
     Vector: "(vector - mean) / deviation, place by place{unit}; all 0 if it is missing",
 }
-_MISSING = "1 if the number is missing, NaN or infinite, otherwise 0"
+_NO_NUMBER = "missing, NaN, infinite or beyond 3.4e38"
+_MISSING = f"1 if the number is {_NO_NUMBER}, otherwise 0"
 _CONTEXT = {
     "hour": "2 + hour of the moment (0 to 23) in `timezone`; 1 if it is not known",
     "weekday": "2 + weekday of the moment (0 is Monday) in `timezone`; 1 if it is not known",
@@ -117,7 +118,9 @@ def _rule(encoder: ColumnEncoder) -> str:
         return rule.format(width=encoder.width)
     if isinstance(encoder, Numeric):
         transform = "its sign times log(1 + |x|)" if encoder.transform == "log1p" else "as it is"
-        return rule.format(transform=transform, clip=CLIP)
+        return rule.format(transform=transform, clip=CLIP, missing=_NO_NUMBER)
+    if isinstance(encoder, Bucket):
+        return rule.format(missing=_NO_NUMBER)
     if isinstance(encoder, Vector):
         return rule.format(unit=", then divided by its length" if encoder.normalise == "unit" else "")
     return rule

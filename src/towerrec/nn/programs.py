@@ -81,13 +81,15 @@ class UserProgram(nn.Module):
         model: In evaluation mode; the program shares its weights and holds none of the item tower's that it can do
             without.
         item_IV: Vectors of all items without a context, which profiles are sums of; None where none are read.
+        history_length: Items of a history that count, the most recent ones.
     """
 
     item_IV: Tensor
 
-    def __init__(self, model: Model, item_IV: Tensor | None = None) -> None:
+    def __init__(self, model: Model, item_IV: Tensor | None = None, *, history_length: int) -> None:
         super().__init__()
         assert (item_IV is None) == (model.profile is None), "profiles are sums of item vectors"
+        self.history_length = history_length
         self.inputs = program_inputs(model, "user")
         self.model = _without(model, "item_tower")
         if item_IV is not None:
@@ -100,8 +102,13 @@ class UserProgram(nn.Module):
         profile: Any = None
         if "profile" in by_role:
             profile = PaddedProfile(by_role["profile"], by_role["profile_positive"], self.item_IV)
+        history_RH = by_role.get("history")
+        if history_RH is not None:
+            # As `scoring` hands them over: the last so many, and no items that joined after the training.
+            late_H = torch.arange(history_RH.shape[1], device=history_RH.device) >= self.history_length
+            history_RH = history_RH.masked_fill(late_H | (history_RH >= self.model.schema.num_items), EMPTY)
         packed = self.model.user_tower.pack(features, num_rows=num_rows, device=self.model.device, traced=True)
-        return self.model.user_vectors(packed, context=features, history_RH=by_role.get("history"), profile=profile)
+        return self.model.user_vectors(packed, context=features, history_RH=history_RH, profile=profile)
 
 
 class ItemProgram(nn.Module):

@@ -37,11 +37,6 @@ _PARTS = {
     "vocabularies/user.json": FORMAT,
     "vocabularies/item.json": FORMAT,
 }
-_MEANING = {
-    "history": "rows of the items (places in items.json) that the user liked, most recent first, -1 where empty",
-    "profile": "rows of the items (places in items.json) that he liked or was shown, in any order, -1 where empty",
-    "profile_positive": "which of these he liked",
-}
 _AGAIN = "export again: python recommend.py run=DIR export=FOLDER"
 
 
@@ -135,37 +130,6 @@ def model_of(
     )
 
 
-def described_inputs(inputs: tuple[ProgramInput, ...], known: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Inputs as plain builtins, in order.
-
-    Args:
-        inputs: Of a program.
-        known: By name, where the folder holds the input of its own users or items.
-    """
-    return [
-        {
-            "name": given.name,
-            "feature": None if given.spec is None else given.spec.name,
-            "role": given.role,
-            "dtype": given.dtype,
-            "shape": list(given.shape),
-            "absent": given.absent,
-            "meaning": _meaning(given),
-            **({"known": dict(known[given.name])} if given.name in known else {}),
-        }
-        for given in inputs
-    ]
-
-
-def rules_of_items(inputs: tuple[ProgramInput, ...]) -> dict[str, dict[str, Any]]:
-    """Rules of the inputs that are no features but lists of items, as `data.vocabulary_files` has those of features."""
-    return {
-        given.name: {"kind": given.role, "columns": [given.name], "how": _MEANING[given.role]}
-        for given in inputs
-        if given.spec is None
-    }
-
-
 def _input_of(plain: Mapping[str, Any], schema: FeatureSchema) -> ProgramInput:
     specs: dict[str | None, FeatureSpec] = {spec.name: spec for spec in schema.features}
     return ProgramInput(
@@ -176,16 +140,6 @@ def _input_of(plain: Mapping[str, Any], schema: FeatureSchema) -> ProgramInput:
         shape=tuple(plain["shape"]),
         absent=plain["absent"],
     )
-
-
-def _meaning(given: ProgramInput) -> str:
-    if given.spec is None:
-        return _MEANING[given.role]
-    if given.spec.kind in ("categorical", "multi"):
-        what = "index" if given.spec.kind == "categorical" else "indices"
-        of = "of the moment" if given.spec.context else "of the row"
-        return f"{what} {of}, 0 to {given.spec.cardinality - 1}, by the vocabulary; 0 is padding, 1 unknown"
-    return f"{'number, standardised' if given.spec.kind == 'numeric' else 'vector'}, by the vocabulary; 0 is missing"
 
 
 def _schema_of(folder: Path, manifest: Mapping[str, Any]) -> FeatureSchema:
