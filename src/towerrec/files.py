@@ -29,6 +29,9 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 # How libraries that are written in Rust, Polars for one, put an error of the disk in words.
 _IN_WORDS = re.compile(r"\(os error (\d+)\)")
+# What Polars says where the end of a Parquet file finds no room, and nothing of why.
+_LITTLE_ROOM = 1 << 20
+_NO_END = "thrift: transport error"
 # Names of the temporary folders that this process has open.
 _mine: set[str] = set()
 
@@ -273,6 +276,9 @@ def _of_disk(error: Exception, folder: Path) -> OSError | None:
     if isinstance(error, Unwritable | ConnectionError | TimeoutError):
         return None
     said = _IN_WORDS.search(str(error))
+    if said is None and _NO_END in str(error) and not isinstance(error, ValueError):  # of ours, about an input
+        number = errno.EIO if shutil.disk_usage(folder).free > _LITTLE_ROOM else errno.ENOSPC
+        return OSError(number, os.strerror(number))
     if isinstance(error, OSError) and (error.errno is not None or said is None):
         elsewhere = error.filename is not None and not Path(os.fsdecode(error.filename)).is_relative_to(folder)
         return None if elsewhere else error

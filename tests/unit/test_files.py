@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -128,6 +129,18 @@ def test_a_full_disk_keeps_the_old_file_and_says_which_was_to_be_written(tmp_pat
     assert names(tmp_path) == ["file"]
     WRITERS[kind](path)
     assert path.stat().st_size > 8_192
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_a_wide_table_without_room_is_told_as_a_full_disk_though_polars_says_nothing_of_it(tmp_path, monkeypatch, free):
+    wide = pl.DataFrame({f"a column {number}": np.arange(30) for number in range(150)})
+    wide.write_parquet(tmp_path / "file")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    for limit in range(0, (tmp_path / "file").stat().st_size, 5_000):
+        words = "File too large|Input/output error" if free else "File too large|No space left on device"
+        with files_up_to(limit), pytest.raises(OSError, match=rf"could not write .*file \(({words})\): "):
+            with_file(wide.write_parquet)(tmp_path / "file")
+    assert pl.read_parquet(tmp_path / "file").equals(wide) and names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("cut", [1, 100, 4000])
