@@ -108,8 +108,7 @@ def compare(
     names = [contender.name for contender in contenders]
     pairs = AGAINST[against](names)
     tables = {contender.name: averaged(contender.tables) for contender in contenders}
-    testing: dict[str, Any] = {"correction": correction, "num_resamples": num_resamples, "seed": seed}
-    tested = partial(paired_table, **testing)
+    tested = partial(paired_table, correction=correction, num_resamples=num_resamples, seed=seed)
     paired = tested(tables, pairs)
     metrics = paired["metric"].unique(maintain_order=True).to_list()
     over_runs = _over_runs(contenders, pairs, metrics, num_resamples=num_resamples, seed=seed)
@@ -132,7 +131,9 @@ def compare(
         paired=paired.select(*_FIRST, pl.exclude(_FIRST)),
         runs=_runs(contenders, metrics),
         taste=taste,
-        groups=None if members is None else by_group(tables, pairs, members, main, **testing),
+        groups=None
+        if members is None
+        else by_group(tables, pairs, members, main, correction=correction, num_resamples=num_resamples, seed=seed),
         optimism=optimism,
         rules=rules or {},
         places={contender.name: contender.places for contender in contenders},
