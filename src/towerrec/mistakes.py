@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -15,6 +16,10 @@ from towerrec.wording import clipped
 # What OmegaConf adds below a message: types of ours, which tell a user nothing.
 _DETAILS = ("full_key:", "reference_type=", "object_type=")
 _LIST_IN_WORDS = ("Invalid value assigned: str is not a ListConfig, list or tuple.", "needs a list: [first,second]")
+_GONE = (
+    "is not there, or no longer: start again; a run goes on with python train.py run=DIR, and a cache that was removed "
+    "meanwhile is made again"
+)
 _ROOM = (
     "make room or rights there, or choose another place (paths.data_dir, paths.cache_dir, paths.log_dir, output); "
     "what was complete before is as it was"
@@ -58,6 +63,8 @@ def _plain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.strerror:
         if error.strerror != os.strerror(error.errno):  # our own words
             return error.strerror
+        if error.errno == errno.ENOENT:
+            return f"{error.filename or 'a file'} {_GONE}"
         return f"{error.filename or 'a file'} could not be read or written ({error.strerror}): {_ROOM}"
     lines = [line for line in str(error).strip().splitlines() if not line.strip().startswith(_DETAILS)]
     return "\n".join(lines).strip()

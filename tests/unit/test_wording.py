@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
+import os
 from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from towerrec.mistakes import message
 from towerrec.wording import LogFile, Printable, one_line, printable, reason_of, shortened
 
 
@@ -64,3 +67,10 @@ def test_a_log_on_a_full_disk_leaves_its_lines_out_and_other_errors_are_told(cap
     assert "a mistake of ours" in said and "no room" not in said and "No space" not in said
     with suppress(OSError):
         handler.close()
+
+
+def test_a_file_that_went_away_while_a_run_needed_it_is_told_with_what_goes_on():
+    gone = message(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "cache/1/store/label.npy"))
+    assert gone.startswith("cache/1/store/label.npy is not there, or no longer") and "train.py run=DIR" in gone
+    full = message(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a.npy"))
+    assert full.startswith("a.npy could not be read or written (No space left on device): make room")
