@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from commands import REPOSITORY
+from commands import REPOSITORY, command
 from conftest import DemoRun, Workplace
 
 from towerrec import exporting, exporting_towers
@@ -116,7 +116,8 @@ def test_every_kind_of_user_is_served_as_by_the_run_with_every_kind_of_feature(
 ):
     log = ["data=interactions", f"data.interactions={own_log / 'log.csv'}", f"data.users={own_log / 'users.parquet'}"]
     model = ["model=two_tower_transformer", "model.profile=rows", "eval.baselines=[]", "features=auto"]
-    trained = workplace.train(*log, *model, "loader.history_length=5")
+    few = ["trainer.max_epochs=2", "trainer.accelerator=cpu", "eval.ks=[20]", "loader.history_length=5"]
+    trained = command("train.py", *workplace.paths, *log, *model, *few)
     assert trained.code == 0, trained.err
     run = trained.last_line.removeprefix("run directory: ")
     outcome = workplace.recommend(f"run={run}", f"export={own_log / 'out'}", "export_index=exact")
