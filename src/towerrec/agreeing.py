@@ -1,8 +1,8 @@
 """Processes that train together do together what only one of them has a reason for: stop, write a checkpoint.
 
 A signal may reach one of them or all, and all in different batches; a process that stopped alone would leave the others
-waiting for it. So they ask each other, in the same batch everywhere: about once a second, however long a batch takes,
-which costs nothing that could be measured (`benchmarks/stopping_together.py`).
+waiting for it. So they ask each other, in the same batch everywhere: about once a second, however long a batch takes
+(`benchmarks/stopping_together.py` measures what that costs).
 """
 
 from __future__ import annotations
