@@ -22,7 +22,7 @@ from towerrec.nn.negatives import Negatives
 from towerrec.nn.profile import UserProfiles
 from towerrec.positive import positive_mask
 from towerrec.probing import best_scale
-from towerrec.protocol import protocol
+from towerrec.protocol import cuts_within, protocol
 from towerrec.ragged import UserItems
 from towerrec.resident import RankingTask, Resident
 from towerrec.scoring import Moment
@@ -49,7 +49,7 @@ def module_of(cfg: TrainConfig, data: RetrievalDataModule, loss: Loss, *, valida
         negatives=build(cfg.negatives, "negatives"),
         optimizer=build(cfg.optimizer, "optimizer"),
         scheduler=build(cfg.scheduler, "scheduler"),
-        ks=_cuts(cfg.eval.ks, loss.monitor),
+        ks=_cuts(cfg.eval.ks or cuts_within(data.prepared.schema.num_items), loss.monitor),
         seed=cfg.seed,
         settings=settings(cfg, loss),
         micro_batch=cfg.loader.micro_batch,

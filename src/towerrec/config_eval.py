@@ -65,7 +65,7 @@ class EvalConfig:
 
     Args:
         split: The rows that are judged: `test` or `val`.
-        ks: Cut-offs of the ranking metrics.
+        ks: Cut-offs of the ranking metrics; null: 10, 20, 50 and 100, as far as there are candidates (`protocol.CUTS`).
         candidates: `catalogue` (all items not seen), `held_out` (of those the items in anybody's rows of that split),
             `observed` (the user's own rows of that split) or a file of item ids; null: as the split recommends.
         positive: Which labels count as relevant, such as `"> 0"` or `">= 2"`; null takes the label's own rule.
@@ -85,7 +85,7 @@ class EvalConfig:
     """
 
     split: str = "test"
-    ks: list[int] = field(default_factory=lambda: [10, 20, 50, 100])
+    ks: list[int] | None = None
     candidates: str | None = None
     positive: str | None = None
     exclude_val: bool = True
@@ -107,7 +107,7 @@ def check_eval(config: EvalConfig) -> None:
         ValueError: Naming the key and the rule.
     """
     one_of("eval.split", config.split, ("test", "val"))
-    if not config.ks or any(k < 1 for k in config.ks):
+    if config.ks is not None and (not config.ks or any(k < 1 for k in config.ks)):
         raise ValueError(f"eval.ks must hold cut-offs of at least 1, for instance [10,20], got {list(config.ks)}")
     for name in ("num_resamples", "calibration_bins"):
         at_least_one(f"eval.{name}", getattr(config, name))
@@ -119,7 +119,7 @@ def check_eval(config: EvalConfig) -> None:
 
 
 def check_slices(config: EvalConfig) -> None:
-    """Refuse slices that are not known, or a cut that is not judged.
+    """Refuse slices that are not known.
 
     Raises:
         ValueError: Naming the key and the rule.
@@ -138,5 +138,3 @@ def check_slices(config: EvalConfig) -> None:
             raise ValueError(f"eval.slices.{key} must be at least 2, got {value}")
     if slices.max_groups < 1:
         raise ValueError(f"eval.slices.max_groups must be at least 1, got {slices.max_groups}")
-    if slices.k is not None and slices.k not in config.ks:
-        raise ValueError(f"eval.slices.k={slices.k} must be one of eval.ks={config.ks}")

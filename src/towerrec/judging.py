@@ -201,16 +201,23 @@ def judged_lists(
 
 
 def rules_of(config: EvalConfig, prepared: Prepared, on: str) -> Protocol:
-    """The rules that a config makes for a log; columns that it names are looked up before anything is judged."""
+    """The rules that a config makes for a log; columns that it names are looked up before anything is judged.
+
+    Raises:
+        ValueError: As `protocol`; a column that is not there, or groups at a cut-off that is not judged.
+    """
     check_columns(config, prepared)
-    return protocol(
+    rules = protocol(
         prepared,
         on=on,
-        ks=list(config.ks),
+        ks=config.ks,
         candidates=config.candidates,
         positive=config.positive,
         exclude_val=config.exclude_val,
     )
+    if config.slices.k is not None and config.slices.k not in rules.ks:
+        raise ValueError(f"eval.slices.k={config.slices.k} must be one of eval.ks={rules.ks}")
+    return rules
 
 
 def check_rules(config: EvalConfig, prepared: Prepared) -> None:

@@ -24,6 +24,9 @@ from towerrec.nn.peers import ALONE, Peers
 from towerrec.ragged import TopN, UserItems
 from towerrec.retrieval.candidates import only_candidates
 
+CUTS = (10, 20, 50, 100)
+"""Cut-offs of the ranking metrics, as far as there are candidates."""
+
 # Users whose seen items are unpacked at once: all their lists together may be as large as the log.
 _USERS = 4096
 
@@ -87,7 +90,7 @@ def protocol(
     prepared: Prepared,
     *,
     on: str,
-    ks: list[int],
+    ks: list[int] | None,
     candidates: str | None,
     positive: str | None,
     exclude_val: bool = True,
@@ -97,7 +100,7 @@ def protocol(
     Args:
         prepared: The prepared log.
         on: `test` or `val`.
-        ks: Cut-offs.
+        ks: Cut-offs; None: `CUTS`, as far as there are candidates.
         candidates: `catalogue` (every item of the log that the user has not seen before), `held_out` (of those the
             items that somebody's judged rows hold), `observed` (the items of the user's own judged rows), a file of
             item ids, or None for what the split recommends.
@@ -127,6 +130,7 @@ def protocol(
             f"no user has a positive ({rule}) among the candidates ({mode}) of the {on} rows, so nothing can be "
             "ranked against: change eval.positive, eval.candidates, label or split"
         )
+    ks = cuts_within(num_candidates) if ks is None else ks
     if max(ks) > num_candidates:
         raise ValueError(f"eval.ks: {max(ks)} is larger than the {num_candidates:,} candidates there are: lower it")
     per_user = _candidates_per_user(users, allowed, exclude)
@@ -144,6 +148,11 @@ def protocol(
         candidates_per_user=per_user,
         fingerprint=_fingerprint(relevant, prepared),
     )
+
+
+def cuts_within(num_candidates: int) -> list[int]:
+    """The cut-offs where none are asked for: `CUTS`, without those that ask for more than there is."""
+    return [k for k in CUTS if k <= num_candidates] or [num_candidates]
 
 
 def _fingerprint(relevant: UserItems, prepared: Prepared) -> str:

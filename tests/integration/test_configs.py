@@ -154,7 +154,7 @@ def test_the_dataclasses_and_conf_say_the_same_defaults():
     assert cfg.loader == config.LoaderConfig()
     assert cfg.eval == config.EvalConfig()
     shown, own = typed("recommend", "run=x").__dict__, config.RecommendConfig(run="x").__dict__
-    assert {**shown, "paths": None} == {**own, "paths": None}
+    assert {**shown, "paths": None} == {**own, "paths": None, "format": "parquet"}, "the format follows the output"
 
 
 LOSSES = [name for name in choices("loss") if name != "auto"]

@@ -53,6 +53,8 @@ CASES: dict[str, tuple[Logs, tuple[str, ...], tuple[str, ...]]] = {
     "one item": (LOG.with_columns(item_id=pl.lit(5)), (), ("no user has a positive",)),
     "duplicates only": (pl.concat([LOG.head(1)] * 50), (), ("leaves no train rows",)),
     "k larger than the catalogue": (LOG, ("eval.ks=[50]",), ("50 is larger than the 15 candidates",)),
+    "fifteen items, no cut-offs asked for": (LOG, ("eval.ks=null",), ()),
+    "five items, no cut-offs asked for": (LOG.with_columns(pl.col("item_id") % 5), ("eval.ks=null",), ()),
     "all labels 1": (LOG.with_columns(liked=pl.lit(1.0)), (), ()),
     "all labels 1, pointwise": (LOG.with_columns(liked=pl.lit(1.0)), ("loss=bce", "negatives=uniform"), ()),
     "all labels 0": (LOG.with_columns(liked=pl.lit(0.0)), (), ("no train row has a positive label",)),

@@ -18,7 +18,7 @@ from towerrec.judged_rows import JudgedRows, grading
 from towerrec.judged_values import baseline_figures, judge_values, value_baselines
 from towerrec.metrics.functional import mae, rmse, xauc
 from towerrec.nn.peers import Peers
-from towerrec.protocol import Protocol, protocol
+from towerrec.protocol import CUTS, Protocol, cuts_within, protocol
 from towerrec.ragged import TopN
 
 KS = [2, 5]
@@ -56,6 +56,11 @@ def slow_auc(score: np.ndarray, positive: np.ndarray) -> float:
     above, below = score[positive], score[~positive]
     right = (above[:, None] > below).sum() + 0.5 * (above[:, None] == below).sum()
     return right / (len(above) * len(below)) if len(above) and len(below) else math.nan
+
+
+@pytest.mark.parametrize(("num_candidates", "cuts"), [(1, [1]), (9, [9]), (10, [10]), (60, [10, 20, 50]), (9999, CUTS)])
+def test_cut_offs_that_nobody_asked_for_are_those_that_there_are_candidates_for(num_candidates: int, cuts: list[int]):
+    assert cuts_within(num_candidates) == list(cuts)
 
 
 @pytest.mark.parametrize("candidates", ["observed", "catalogue"])

@@ -20,10 +20,11 @@ from towerrec.config_eval import EvalConfig, FactsConfig, SlicesConfig, check_sl
 from towerrec.data.prepare import Prepared
 from towerrec.evaluation import Evaluation, evaluate_lists
 from towerrec.item_facts import facts_beyond
+from towerrec.judging import rules_of
 from towerrec.protocol import protocol
 from towerrec.ragged import TopN
 from towerrec.report.interpret_slices import interpret_lists
-from towerrec.slicing import check_columns, sliced
+from towerrec.slicing import sliced
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +35,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 def evaluated(prepared: Prepared, *, candidates: str = "catalogue", **changed: Any) -> Evaluation:
     """The lists of two simple systems, judged and taken apart under a config with some settings changed."""
     facts = {key: changed.pop(key) for key in ("duration", "date", "tags") if key in changed}
-    config = EvalConfig(ks=[3, 5], num_resamples=20, facts=FactsConfig(**facts), slices=SlicesConfig(**changed))
+    asked = EvalConfig(ks=[3, 5], candidates=candidates, num_resamples=20)
+    config = dataclasses.replace(asked, facts=FactsConfig(**facts), slices=SlicesConfig(**changed))
     check_slices(config)
-    check_columns(config, prepared)
-    rules = protocol(prepared, on="test", ks=[3, 5], candidates=candidates, positive=None)
+    rules = rules_of(config, prepared, "test")
     found = evaluate_lists(
         prepared,
         rules,
