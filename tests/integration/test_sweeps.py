@@ -180,12 +180,12 @@ def test_optuna_draws_prunes_survives_failures_and_goes_on(workplace: Workplace,
         "trainer.max_epochs=3", "eval.baselines=[]", f"hydra.sweep.dir={tmp_path}",
     ]  # fmt: skip
     outcome = workplace.train(*words, sweep=True)
-    study = optuna.load_study(
-        study_name="towerrec",
-        storage=optuna.storages.JournalStorage(
-            optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
-        ),
-    )
+
+    def opened() -> Any:
+        file = optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
+        return optuna.load_study(study_name="towerrec", storage=optuna.storages.JournalStorage(file))
+
+    study = opened()
     states = [trial.state.name for trial in study.trials]
     assert outcome.code == 1 and sorted(states) == ["COMPLETE", "FAIL", "FAIL", "PRUNED"], (states, outcome.err)
     assert study.direction.name == "MAXIMIZE" and study.best_value == max(
@@ -199,7 +199,11 @@ def test_optuna_draws_prunes_survives_failures_and_goes_on(workplace: Workplace,
     again = workplace.train(*words, sweep=True)
     assert f"study of 4 trials in {tmp_path}, 2 to go, max val/ndcg@20: best val/ndcg@20" in again.out
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert [trial.state.name for trial in study.get_trials()] == [*states, "FAIL", "FAIL"], "drawn once more"
+    later = [
+        trial.datetime_start > old.datetime_start for trial, old in zip(opened().trials, study.trials, strict=True)
+    ]
+    assert [trial.state.name for trial in opened().trials] == states, "at their places"
+    assert later == [state == "FAIL" for state in states], "once more"
 
 
 @pytest.mark.slow
